@@ -1,0 +1,179 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/urfave/cli/v2"
+)
+
+// The output formats of every command that prints rows.
+const (
+	formatTable = "table"
+	formatCSV   = "csv"
+	formatJSON  = "json"
+)
+
+func formatFlag() cli.Flag {
+	return &cli.StringFlag{Name: "format", Value: formatTable, Usage: "table, csv or json (one object a line)",
+		Action: func(_ *cli.Context, v string) error {
+			if !slices.Contains([]string{formatTable, formatCSV, formatJSON}, v) {
+				return usagef("--format takes table, csv or json, not %q", v)
+			}
+			return nil
+		}}
+}
+
+// grid is rows to print in any of the formats.
+type grid struct {
+	columns []string
+	rows    [][]any
+	numeric []bool // columns that are aligned to the right
+}
+
+func newTable(columns ...string) *grid { return &grid{columns: columns} }
+
+func (g *grid) add(values ...any) { g.rows = append(g.rows, values) }
+
+func (g *grid) write(w io.Writer, format string) error {
+	switch format {
+	case formatCSV:
+		return g.csv(w)
+	case formatJSON:
+		return g.json(w)
+	}
+	return g.table(w)
+}
+
+func (g *grid) table(w io.Writer) error {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Options.DrawBorder = false
+	t.Style().Options.SeparateColumns = false
+	t.Style().Format.Header = text.FormatDefault
+	header := make(table.Row, len(g.columns))
+	for i, c := range g.columns {
+		header[i] = c
+	}
+	t.AppendHeader(header)
+	var configs []table.ColumnConfig
+	for i := range g.columns {
+		if i < len(g.numeric) && g.numeric[i] {
+			configs = append(configs, table.ColumnConfig{Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
+		}
+	}
+	t.SetColumnConfigs(configs)
+	for _, r := range g.rows {
+		row := make(table.Row, len(r))
+		for i, v := range r {
+			row[i] = printable(cell(v))
+		}
+		t.AppendRow(row)
+	}
+	_, err := fmt.Fprintln(w, t.Render())
+	return err
+}
+
+// printable keeps what scanners sent (paths, user agents) from moving the terminal's cursor.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return '·'
+		}
+		return r
+	}, s)
+}
+
+func (g *grid) csv(w io.Writer) error {
+	out := csv.NewWriter(w)
+	if err := out.Write(g.columns); err != nil {
+		return err
+	}
+	for _, r := range g.rows {
+		record := make([]string, len(r))
+		for i, v := range r {
+			record[i] = cell(v)
+		}
+		if err := out.Write(record); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+// json writes one object a line with the columns in their order.
+func (g *grid) json(w io.Writer) error {
+	for _, r := range g.rows {
+		var b strings.Builder
+		b.WriteByte('{')
+		for i, v := range r {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			name, err := json.Marshal(g.columns[i])
+			if err != nil {
+				return err
+			}
+			value, err := jsonValue(v)
+			if err != nil {
+				return fmt.Errorf("column %s: %w", g.columns[i], err)
+			}
+			b.Write(name)
+			b.WriteByte(':')
+			b.Write(value)
+		}
+		b.WriteString("}\n")
+		if _, err := io.WriteString(w, b.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cell is a value as text.
+func cell(v any) string {
+	switch x := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return x
+	case []string:
+		return strings.Join(x, " ")
+	case time.Time:
+		return x.UTC().Format("2006-01-02 15:04:05.999999")
+	case net.IP:
+		return x.String()
+	case fmt.Stringer:
+		return x.String()
+	}
+	switch k := reflect.ValueOf(v).Kind(); k {
+	case reflect.Slice, reflect.Array, reflect.Map, reflect.Struct:
+		// Lists and maps read best, and can be read back, as JSON.
+		if b, err := json.Marshal(v); err == nil {
+			return string(b)
+		}
+	case reflect.Float32, reflect.Float64:
+		return strconv.FormatFloat(reflect.ValueOf(v).Float(), 'g', -1, map[reflect.Kind]int{reflect.Float32: 32, reflect.Float64: 64}[k])
+	}
+	return fmt.Sprint(v)
+}
+
+// jsonValue is v as JSON. JSON has no NaN and no infinities; they become null, as in ClickHouse's own JSON.
+func jsonValue(v any) ([]byte, error) {
+	if f := reflect.ValueOf(v); f.IsValid() && f.CanFloat() && (math.IsNaN(f.Float()) || math.IsInf(f.Float(), 0)) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(v)
+}

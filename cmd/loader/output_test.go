@@ -1,0 +1,37 @@
+package main
+
+import (
+	"bytes"
+	"math"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestEveryFormatOfEveryValue(t *testing.T) {
+	g := newTable("s", "t", "ip", "list", "map", "f", "nan", "null", "evil")
+	g.add("a,b", time.Date(2026, 4, 1, 2, 3, 4, 500_000_000, time.UTC), net.ParseIP("::ffff:192.0.2.1"), []uint16{1, 2},
+		map[string]uint64{"a": 1}, 0.1, math.NaN(), nil, "x\x1b[2Jy")
+	for format, want := range map[string]string{
+		formatCSV:  "s,t,ip,list,map,f,nan,null,evil\n\"a,b\",2026-04-01 02:03:04.5,192.0.2.1,\"[1,2]\",\"{\"\"a\"\":1}\",0.1,NaN,,x\x1b[2Jy\n",
+		formatJSON: `{"s":"a,b","t":"2026-04-01T02:03:04.5Z","ip":"192.0.2.1","list":[1,2],"map":{"a":1},"f":0.1,"nan":null,"null":null,"evil":"x\u001b[2Jy"}` + "\n",
+	} {
+		var b bytes.Buffer
+		require.NoError(t, g.write(&b, format))
+		require.Equal(t, want, b.String())
+	}
+	var b bytes.Buffer
+	require.NoError(t, g.write(&b, formatTable))
+	require.Contains(t, b.String(), "192.0.2.1")
+	require.NotContains(t, b.String(), "\x1b", "what scanners send must not reach the terminal as it is")
+}
+
+func TestCounts(t *testing.T) {
+	require.Equal(t, "1 row", count(1, "row"))
+	require.Equal(t, "1,234,567 rows", count(1234567, "row"))
+	require.Equal(t, "0", thousands(0))
+	require.Equal(t, "1,000", thousands(1000))
+	require.Equal(t, "a 2, b 1", listed("", map[string]uint64{"b": 1, "a": 2, "c": 0}, ""))
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"murmuration/pkg/store"
+)
+
+func queryCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name:      "query",
+		Usage:     "ask a named question or run SQL; without arguments, list the questions",
+		ArgsUsage: "[NAME [PARAMETER=VALUE…] | SQL]",
+		Description: "Examples:\n" +
+			"  loader query\n" +
+			"  loader query sources port=80 method=HEAD hours=24\n" +
+			"  loader query \"SELECT * FROM scan.sources(port = 80, method = 'HEAD', hours = 24)\"",
+		OnUsageError: usageErrorOf,
+		Flags:        withConnection(formatFlag()),
+		Action:       func(c *cli.Context) error { return query(c, env) },
+	}
+}
+
+func query(c *cli.Context, env environment) error {
+	args := c.Args().Slice()
+	return withStore(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
+		if len(args) == 0 {
+			return listQuestions(conn.store, env, c.String("format"))
+		}
+		started := time.Now()
+		rows, err := ask(ctx, conn.store, args)
+		if err != nil {
+			return err
+		}
+		g, err := collect(rows)
+		if err != nil {
+			return err
+		}
+		if err := g.write(env.stdout, c.String("format")); err != nil {
+			return err
+		}
+		if c.String("format") == formatTable {
+			fmt.Fprintf(env.stdout, "%s in %s\n", count(len(g.rows), "row"), time.Since(started).Round(100*time.Microsecond))
+		}
+		return nil
+	})
+}
+
+// asks matches statements that return rows, behind comments and brackets. Statements that return none
+// break the connection in the driver's Query.
+var asks = regexp.MustCompile(`(?is)^(\s|\(|--[^\n]*\n|/\*.*?\*/)*(SELECT|WITH|SHOW|DESCRIBE|DESC|EXPLAIN|EXISTS)\b`)
+
+// ask runs the arguments: a question by its name with parameters, or SQL as it is.
+func ask(ctx context.Context, st *store.Store, args []string) (*store.Result, error) {
+	if strings.ContainsAny(strings.TrimSpace(args[0]), " \t\n(") {
+		if len(args) > 1 {
+			return nil, usagef("query takes SQL as one argument: put it between quotes")
+		}
+		if !asks.MatchString(args[0]) {
+			return nil, usagef("query asks and changes nothing: SQL must begin with SELECT, WITH, SHOW, DESCRIBE, EXPLAIN or EXISTS; for anything else use a ClickHouse client")
+		}
+		return st.Query(ctx, args[0], nil)
+	}
+	params := map[string]string{}
+	for _, a := range args[1:] {
+		name, value, ok := strings.Cut(a, "=")
+		if !ok {
+			return nil, usagef("%q is not PARAMETER=VALUE", a)
+		}
+		params[name] = value
+	}
+	rows, err := st.Ask(ctx, args[0], params)
+	if errors.Is(err, store.ErrUnknownQuestion) || errors.Is(err, store.ErrParameter) {
+		return nil, usageError{err}
+	}
+	return rows, err
+}
+
+func listQuestions(st *store.Store, env environment, format string) error {
+	questions, err := st.Questions()
+	if err != nil {
+		return err
+	}
+	t := newTable("question", "parameters", "what it answers")
+	for _, q := range questions {
+		var params []string
+		for _, p := range q.Params {
+			name := p.Name + "=" + p.Type
+			if p.Optional {
+				name = "[" + name + "]"
+			}
+			params = append(params, name)
+		}
+		t.add(q.Name, strings.Join(params, " "), q.Title)
+	}
+	return t.write(env.stdout, format)
+}
+
+// collect reads the rows of an answer.
+func collect(rows *store.Result) (g *grid, err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	g = &grid{}
+	for _, c := range rows.Columns {
+		g.columns = append(g.columns, c.Name)
+		g.numeric = append(g.numeric, isNumber(c.Type))
+	}
+	for rows.Next() {
+		values, err := rows.Values()
+		if err != nil {
+			return nil, err
+		}
+		for i, v := range values {
+			if day, ok := v.(time.Time); ok && strings.HasPrefix(rows.Columns[i].Type, "Date") && !strings.HasPrefix(rows.Columns[i].Type, "DateTime") {
+				values[i] = day.Format(time.DateOnly)
+			}
+		}
+		g.add(values...)
+	}
+	return g, rows.Err()
+}
+
+// isNumber says whether values of a ClickHouse type are read best aligned to the right.
+func isNumber(t string) bool {
+	t = strings.TrimSuffix(strings.TrimPrefix(t, "Nullable("), ")")
+	return strings.HasPrefix(t, "UInt") || strings.HasPrefix(t, "Int") || strings.HasPrefix(t, "Float") || strings.HasPrefix(t, "Decimal")
+}

@@ -1,0 +1,456 @@
+package detect
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// newRand returns the random numbers of one surrogate series.
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, hash(seed))) }
+
+// job is one bucket yet to be built.
+type job struct {
+	kind  kind
+	proto int8
+	port  uint16
+	segs  []segment
+}
+
+// run holds what the stages of Run share.
+type run struct {
+	in     *Input
+	p      Params
+	sp     *space
+	ix     *index
+	window uint32
+	// buckets is how many buckets share the level of significance.
+	buckets int
+	tests   int
+	mu      sync.Mutex
+	done    float64
+	total   float64
+	report  func(done, total float64)
+}
+
+// Run finds the campaigns in the input. It is a pure function of in and p except for the calls of progress,
+// which may be nil: the number of Workers never changes the result. It returns ErrInput where the input
+// contradicts itself, and the context's error where that ended.
+func Run(ctx context.Context, in *Input, p Params, progress func(done, total float64)) (*Result, error) {
+	p = p.withDefaults()
+	sp, err := newSpace(in.Universe)
+	if err != nil {
+		return nil, err
+	}
+	ix, err := newIndex(ctx, in, sp)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{in: in, p: p, sp: sp, ix: ix, report: progress, window: windowOf(in)}
+	first, second := r.jobs()
+	for _, j := range append(slices.Clone(first), second...) {
+		for _, s := range j.segs {
+			r.total += float64(len(s.cells))
+		}
+	}
+	r.buckets = len(first) + len(second)
+	found, undecided, err := r.search(ctx, first, nil)
+	if err != nil {
+		return nil, err
+	}
+	more, open, err := r.search(ctx, second, r.claims(found))
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{Sources: ix.sources, Cells: ix.cells, Outside: ix.outside, Tests: r.tests}
+	res.Campaigns = r.merge(append(found, more...))
+	res.Undecided = r.undecided(append(undecided, open...), res.Campaigns)
+	return res, nil
+}
+
+// windowOf returns the length of the window in seconds, at least what the cells say.
+func windowOf(in *Input) uint32 {
+	w := uint32(1)
+	if in.End > in.Start && in.End-in.Start < 1<<32 {
+		w = uint32(in.End - in.Start)
+	}
+	for i := range in.Sources {
+		for j := range in.Sources[i].Cells {
+			if l := in.Sources[i].Cells[j].Last; l >= w && l != math.MaxUint32 {
+				w = l + 1
+			}
+		}
+	}
+	return w
+}
+
+// jobs lists the buckets: first those that look at several ports or at objects at once, then port by port.
+func (r *run) jobs() (first, second []job) {
+	protos := map[int8]bool{}
+	for _, p := range r.ix.order {
+		protos[int8(p.Proto)] = true
+	}
+	for proto := -128; proto < 128; proto++ {
+		if !protos[int8(proto)] {
+			continue
+		}
+		if s := r.ix.objs[int8(proto)]; len(s) >= r.p.MinSources {
+			first = append(first, job{perObject, int8(proto), 0, s})
+		}
+		if s := r.ix.multi[int8(proto)]; len(s) >= r.p.MinSources {
+			first = append(first, job{manyPorts, int8(proto), 0, s})
+		}
+	}
+	for _, p := range r.ix.order {
+		if s := r.ix.ports[p]; len(s) >= r.p.MinSources {
+			second = append(second, job{perPort, int8(p.Proto), p.Port, s})
+		}
+	}
+	return first, second
+}
+
+func (r *run) each(ctx context.Context, jobs []job, f func(ctx context.Context, i int, j job)) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.p.Workers)
+	for i, j := range jobs {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			f(ctx, i, j)
+			r.step(j)
+			return ctx.Err()
+		})
+	}
+	return g.Wait()
+}
+
+func (r *run) step(j job) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range j.segs {
+		r.done += float64(len(s.cells))
+	}
+	if r.report != nil {
+		r.report(r.done, r.total)
+	}
+}
+
+// find is a campaign as a bucket knows it.
+type find struct {
+	b        *bucket
+	sliced   bool // b holds a slice of time only
+	span     span
+	tracks   []*track
+	prob     []float64
+	expected []float64
+	observed []float64
+	verdict  verdict
+	portList []Port
+}
+
+// open is a group that could not be decided.
+type openGroup struct {
+	b        *bucket
+	span     span
+	tracks   []*track
+	expected float64
+	observed float64
+	coverage float64
+	needed   float64
+	meetings float64
+}
+
+func (r *run) search(ctx context.Context, jobs []job, skip func(int32, *Cell) bool) ([]find, []openGroup, error) {
+	found := make([][]find, len(jobs))
+	open := make([][]openGroup, len(jobs))
+	err := r.each(ctx, jobs, func(ctx context.Context, i int, j job) {
+		b := r.ix.bucketOf(j.kind, j.proto, j.port, j.segs, r.sp, r.window, skip)
+		found[i], open[i] = r.explore(ctx, b, 2*float64(r.buckets))
+		found[i] = append(found[i], r.slices(ctx, b)...)
+	})
+	return slices.Concat(found...), slices.Concat(open...), err
+}
+
+// explore finds the campaigns of one bucket: test all groups, settle the members of the strongest, take them out,
+// and look again until nothing is left. A group is tested once for as long as nobody was taken out of it.
+//
+// Share is the inverse of this bucket's share of the level of significance; within it all groups that exist before
+// anything was looked at share alike, twice, for the blind and the held-out test (weighted Bonferroni). Round k gets
+// 1/k(k+1) of that.
+func (r *run) explore(ctx context.Context, b *bucket, share float64) (found []find, open []openGroup) {
+	failed := map[uint64]bool{}
+	for round := 1; round < 32 && ctx.Err() == nil; round++ {
+		fields := r.fields(ctx, b, failed)
+		count := 0
+		for _, f := range fields {
+			count += f.tests
+		}
+		if count == 0 && round > 1 {
+			break
+		}
+		r.countTests(count)
+		paid := math.Log10(share * 2 * float64(max(1, count)) * float64(round*(round+1)))
+		took, undecided := r.sift(ctx, b, fields, failed, paid)
+		found, open = append(found, took...), append(open, undecided...)
+		if len(took) == 0 {
+			break
+		}
+	}
+	return found, open
+}
+
+func (r *run) countTests(n int) {
+	r.mu.Lock()
+	r.tests += n
+	r.mu.Unlock()
+}
+
+// field is the groups of one span that are yet to be tested, the strongest first.
+type field struct {
+	st     spanTracks
+	groups []group
+	tests  int // groups that are large enough to be tested
+}
+
+// fields lists the groups of the bucket that are yet to be tested, strongest first.
+func (r *run) fields(ctx context.Context, b *bucket, failed map[uint64]bool) (fields []field) {
+	for _, st := range spans(b.tracks, r.p.MinSources) {
+		var todo []group
+		for _, g := range groups(b.tracks, st, r.window, r.p) {
+			if !failed[g.key] {
+				todo = append(todo, g)
+			}
+		}
+		if len(todo) == 0 || ctx.Err() != nil {
+			continue
+		}
+		a, number := r.arenaOf(b, st)
+		tests := 0
+		for i := range todo {
+			g := &todo[i]
+			e, o := a.overlap(a.feet, feetOf(b, number, g.members), float64(a.width))
+			g.blind = chernoffBelow(e, o)
+			if g.expected >= minExpected {
+				tests++
+			}
+		}
+		slices.SortStableFunc(todo, func(x, y group) int { return cmp.Compare(y.blind, x.blind) })
+		fields = append(fields, field{st, todo, tests})
+	}
+	slices.SortStableFunc(fields, func(x, y field) int { return cmp.Compare(y.groups[0].blind, x.groups[0].blind) })
+	return fields
+}
+
+// sift goes once through the groups, and returns the campaigns it took out of the bucket. Paid is what evidence is
+// lowered by for all that was tested.
+func (r *run) sift(ctx context.Context, b *bucket, fields []field, failed map[uint64]bool, paid float64) (found []find, open []openGroup) {
+	for _, f := range fields {
+		a, number := r.arenaOf(b, f.st)
+		gone := func(g group) bool {
+			// Its evidence may be that of the campaign that was taken out: the next round tests the rest anew.
+			return ctx.Err() != nil || slices.ContainsFunc(g.members, func(i int32) bool { return b.tracks[i] == nil })
+		}
+		try := func(g group, v verdict) bool {
+			c, ok := r.accept(b, g, v)
+			if ok {
+				r.strengthen(b, &c, fields, paid)
+				found = append(found, c)
+				b.take(c)
+			}
+			return ok
+		}
+		var rest []group
+		for _, g := range f.groups {
+			if gone(g) {
+				continue
+			}
+			g.feet = feetOf(b, number, g.members)
+			if g.expected >= minExpected && try(g, r.proveBlind(b, a, g, paid)) {
+				continue
+			}
+			failed[g.key] = true
+			open = r.promising(open, b, a, g, paid)
+			if g.expected >= minExpected {
+				rest = append(rest, g)
+			}
+		}
+		slices.SortStableFunc(rest, func(x, y group) int { return cmp.Compare(y.expected, x.expected) })
+		var done []group
+		for _, g := range rest {
+			if gone(g) || slices.ContainsFunc(done, func(d group) bool { return d.covers(b, g) }) {
+				continue
+			}
+			done = append(done, g)
+			try(g, r.proveHeldOut(b, a, g, paid))
+		}
+	}
+	return found, open
+}
+
+// promising adds to the undecided groups one that failed its tests although hardly anybody met. Of groups with the same
+// members the one that expected more stays.
+func (r *run) promising(open []openGroup, b *bucket, a *arena, g group, paid float64) []openGroup {
+	const most = 0.2 // of the expected overlap
+	e, o := a.overlap(a.feet, g.feet, float64(a.width))
+	if o > most*e {
+		return open
+	}
+	covered, universe, _, _ := a.cover(g.feet)
+	if 2*covered < universe {
+		return open
+	}
+	n := openGroup{b: b, span: a.span, expected: e, observed: o, coverage: covered / universe, needed: (r.p.MinEvidence + paid) * math.Ln10}
+	// Blocks meet in whole stretches of cells: what counts is how many independent meetings the expectation amounts to.
+	mean, variance := a.rotation(a.feet, g.feet, nil, -1, newRand(hash(r.p.Seed, g.key)), 32, 0)
+	if scaledBelow(mean, variance, o) < 1 {
+		// One group in ten looks like this.
+		return open
+	}
+	n.meetings = mean * math.Min(1, mean/math.Max(variance, 1e-9))
+	for _, i := range g.feet {
+		n.tracks = append(n.tracks, a.track[i])
+	}
+	for k := range open {
+		if shareTracks(open[k].tracks, n.tracks) {
+			if open[k].expected < n.expected {
+				open[k] = n
+			}
+			return open
+		}
+	}
+	return append(open, n)
+}
+
+// shareTracks tells whether more than half of the smaller list is in the other.
+func shareTracks(x, y []*track) bool {
+	in := make(map[*track]bool, len(x))
+	for _, t := range x {
+		in[t] = true
+	}
+	both := 0
+	for _, t := range y {
+		if in[t] {
+			both++
+		}
+	}
+	return 2*both > min(len(x), len(y))
+}
+
+// arenaOf cuts the bucket's tracks that aim at a span to it, and numbers them.
+func (r *run) arenaOf(b *bucket, st spanTracks) (*arena, map[*track]int) {
+	list := make([]*track, 0, len(st.tracks))
+	for _, i := range st.tracks {
+		list = append(list, b.tracks[i])
+	}
+	a := newArena(b, list, st.span)
+	number := make(map[*track]int, len(a.track))
+	for i, t := range a.track {
+		number[t] = i
+	}
+	return a, number
+}
+
+func feetOf(b *bucket, number map[*track]int, members []int32) []int {
+	feet := make([]int, 0, len(members))
+	for _, i := range members {
+		if k, ok := number[b.tracks[i]]; ok {
+			feet = append(feet, k)
+		}
+	}
+	return feet
+}
+
+// accept settles the members of a group that passed its tests.
+func (r *run) accept(b *bucket, g group, v verdict) (find, bool) {
+	if v.evidence < r.p.MinEvidence+v.paid || v.ratio > r.p.MaxOverlap {
+		return find{}, false
+	}
+	return r.confirm(b, g, v)
+}
+
+func (r *run) seed(b *bucket, g group) uint64 {
+	return hash(r.p.Seed, g.key, uint64(b.kind), uint64(uint8(b.proto)), uint64(b.port))
+}
+
+// proveBlind tests a group as it stands, which was chosen without a look at overlaps.
+func (r *run) proveBlind(b *bucket, a *arena, g group, paid float64) verdict {
+	need := r.p.MinEvidence + paid
+	v := a.judge(g.feet, r.seed(b, g), r.p, need)
+	if v.evidence < need && g.rule.hi > 0 && v.tests.Rotation >= minTiling && v.ratio <= 0.1 {
+		v = r.tiling(b, a, g, v)
+	}
+	if v.evidence < need && v.tests.Rotation >= minTiling && v.ratio <= r.p.MaxOverlap {
+		v = a.searched(g.feet, v, r.seed(b, g), r.p)
+	}
+	if v.ratio > 0.5 {
+		// So many strangers that the group says nothing of those who would be picked out of it.
+		v.evidence = 0
+	}
+	v.paid = paid
+	return v
+}
+
+// proveHeldOut tests those of a group that half of the addresses picks out of it on the other half.
+func (r *run) proveHeldOut(b *bucket, a *arena, g group, paid float64) verdict {
+	v := a.heldOut(g.feet, r.seed(b, g), r.p, r.p.MinEvidence+paid)
+	v.paid = paid
+	return v
+}
+
+// strengthen looks for the group that says most about the campaign among those that behaviour alone picked and that
+// consist of nearly nobody but its members. All of them are paid for already.
+func (r *run) strengthen(b *bucket, f *find, fields []field, paid float64) {
+	at := slices.IndexFunc(fields, func(x field) bool { return x.st.span == f.span })
+	if at < 0 {
+		return
+	}
+	member := map[*track]bool{}
+	for _, t := range f.tracks {
+		member[t] = true
+	}
+	looked := 0
+	var a *arena
+	var number map[*track]int
+	for _, g := range fields[at].groups {
+		in := 0
+		for _, i := range g.members {
+			if t := b.tracks[i]; t != nil && member[t] {
+				in++
+			}
+		}
+		if 10*in < 9*len(g.members) || 2*in < len(f.tracks) || g.blind <= f.verdict.evidence {
+			continue
+		}
+		if looked++; looked > 8 {
+			return
+		}
+		if a == nil {
+			a, number = r.arenaOf(b, fields[at].st)
+		}
+		seed := hash(r.p.Seed, g.key, uint64(b.kind), uint64(uint8(b.proto)), uint64(b.port))
+		v := a.judge(feetOf(b, number, g.members), seed, r.p, r.p.MinEvidence+paid)
+		if v.evidence > f.verdict.evidence {
+			v.paid = paid
+			f.verdict = v
+		}
+	}
+}
+
+// take removes the found tracks from the bucket, whose places stay empty.
+func (b *bucket) take(f find) {
+	gone := map[*track]bool{}
+	for _, t := range f.tracks {
+		gone[t] = true
+	}
+	for i, t := range b.tracks {
+		if gone[t] {
+			b.tracks[i] = nil
+		}
+	}
+}

@@ -1,0 +1,15 @@
+package nearest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestHint(t *testing.T) {
+	names := []string{"sources", "source_list", "tools"}
+	require.Equal(t, `, did you mean "sources"?`, Hint("sorces", names))
+	require.Equal(t, `, did you mean "tools"?`, Hint("tool", names))
+	require.Equal(t, ", there are: sources, source_list, tools", Hint("frobnicate", names))
+	require.Empty(t, Hint("x", nil))
+}

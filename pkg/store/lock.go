@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The migration lock.
+//
+// ClickHouse has no advisory locks. What it has is CREATE TABLE: visible to everybody at once, durable, and
+// carrying a comment from its first moment. Whoever wants to migrate makes a table of its own, whose
+// comment says until when it claims the lock, and then looks: if any other claim stands, it takes its own back and
+// waits. Of two that claim at once the later one sees the earlier one's table (both may see each
+// other and both step back, for random times); so two never both hold it. The holder renews its claim; one that died
+// lets it expire, and whoever comes next removes it. A holder that cannot renew in time stops before its next
+// statement. All times are the server's. Statements of migrations can be run twice (IF NOT EXISTS), so that
+// even a holder that was frozen in the middle of one does no harm.
+const (
+	lockPrefix = "schema_lock_"
+	lockFor    = 20 * time.Second
+	lockRenew  = 5 * time.Second
+	lockPoll   = 200 * time.Millisecond
+)
+
+type lock struct {
+	store   *Store
+	table   string
+	until   time.Time // by the local clock, on the safe side
+	stop    chan struct{}
+	stopped chan struct{}
+	lost    context.CancelCauseFunc
+}
+
+// lockSchema waits for the lock and returns a context that ends when it is lost. The lock must be released.
+func (s *Store) lockSchema(ctx context.Context) (context.Context, *lock, error) {
+	var id [8]byte
+	rand.Read(id[:]) //nolint:errcheck,gosec // It never fails.
+	l := &lock{store: s, table: lockPrefix + hex.EncodeToString(id[:]), stop: make(chan struct{}), stopped: make(chan struct{})}
+	for waited := false; ; {
+		ok, holder, err := l.try(ctx)
+		if err != nil {
+			return nil, nil, fmt.Errorf("take the migration lock: %w", err)
+		}
+		if ok {
+			break
+		}
+		if !waited {
+			s.log.Info("waiting for another migration", "holder", holder)
+			waited = true
+		}
+		if err := pause(ctx, jitter(lockPoll)); err != nil {
+			return nil, nil, fmt.Errorf("waiting for the migration lock, held by %s: %w", holder, err)
+		}
+	}
+	ctx, l.lost = context.WithCancelCause(ctx)
+	go l.renew(ctx)
+	return ctx, l, nil
+}
+
+// try claims the lock once. If somebody else has it, holder says who.
+func (l *lock) try(ctx context.Context) (ok bool, holder string, err error) {
+	if holder, err = l.other(ctx); err != nil || holder != "" {
+		return false, holder, err
+	}
+	if err := l.claim(ctx, "CREATE TABLE "+l.table+" (x UInt8) ENGINE = Memory COMMENT "); err != nil {
+		return false, "", err
+	}
+	if holder, err = l.other(ctx); err != nil || holder != "" {
+		if dropErr := l.drop(ctx, l.table); err == nil {
+			err = dropErr
+		}
+		return false, holder, err
+	}
+	return true, "", nil
+}
+
+// claim runs a statement that ends in the comment of the claim, good for lockFor from now.
+func (l *lock) claim(ctx context.Context, statement string) error {
+	before := time.Now()
+	var now time.Time
+	if err := l.store.conn.QueryRow(ctx, "SELECT now64(3)").Scan(&now); err != nil {
+		return err //nolint:wrapcheck // lockSchema wraps it.
+	}
+	host, _ := os.Hostname()
+	host = strings.Map(func(r rune) rune {
+		if r == '\'' || r == '\\' || r < ' ' {
+			return '_'
+		}
+		return r
+	}, host)
+	comment := fmt.Sprintf("until %d held by process %d on %s", now.Add(lockFor).UnixMilli(), os.Getpid(), host)
+	if err := l.store.ddl(ctx, statement+"'"+comment+"'"); err != nil {
+		return err
+	}
+	l.until = before.Add(lockFor)
+	return nil
+}
+
+// other returns who else holds a claim that still stands, and removes those that expired.
+func (l *lock) other(ctx context.Context) (string, error) {
+	rows, err := l.store.conn.Query(ctx, "SELECT name, comment, toUnixTimestamp64Milli(now64(3)) FROM system.tables WHERE database = currentDatabase() AND startsWith(name, '"+lockPrefix+"')")
+	if err != nil {
+		return "", err //nolint:wrapcheck // lockSchema wraps it.
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err tells.
+	var expired []string
+	var holder string
+	for rows.Next() {
+		var name, comment string
+		var now int64
+		if err := rows.Scan(&name, &comment, &now); err != nil {
+			return "", err //nolint:wrapcheck // lockSchema wraps it.
+		}
+		if name == l.table {
+			continue
+		}
+		untilText, who, _ := strings.Cut(strings.TrimPrefix(comment, "until "), " held by ")
+		if until, err := strconv.ParseInt(untilText, 10, 64); err == nil && until > now {
+			holder = who
+		} else {
+			expired = append(expired, name)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return "", err //nolint:wrapcheck // lockSchema wraps it.
+	}
+	for _, name := range expired {
+		if err := l.drop(ctx, name); err != nil {
+			return "", err
+		}
+	}
+	return holder, nil
+}
+
+func (l *lock) drop(ctx context.Context, table string) error {
+	return l.store.ddl(ctx, "DROP TABLE IF EXISTS "+table+" SYNC")
+}
+
+// renew keeps the claim standing until release, and ends the context of the holder if it cannot.
+func (l *lock) renew(ctx context.Context) {
+	defer close(l.stopped)
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(lockRenew):
+		}
+		err := l.claim(ctx, "ALTER TABLE "+l.table+" MODIFY COMMENT ")
+		if err != nil && time.Now().After(l.until.Add(-lockRenew)) {
+			l.lost(fmt.Errorf("the migration lock was lost: %w", err))
+			return
+		}
+	}
+}
+
+// release gives the lock back, also when the context has ended.
+func (l *lock) release(ctx context.Context) error {
+	close(l.stop)
+	<-l.stopped
+	l.lost(nil)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockRenew)
+	defer cancel()
+	if err := l.drop(ctx, l.table); err != nil {
+		return fmt.Errorf("release the migration lock (it expires in %s): %w", lockFor, err)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// jitter returns a random time between d/2 and 3d/2, so that two that stepped back for each other do not meet again.
+func jitter(d time.Duration) time.Duration {
+	n, err := rand.Int(rand.Reader, big.NewInt(int64(d)))
+	if err != nil {
+		return d
+	}
+	return d/2 + time.Duration(n.Int64())
+}

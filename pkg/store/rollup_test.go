@@ -1,0 +1,76 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// naive says what each view must be, straight from the events.
+var naive = map[string]string{
+	"port_hours": `SELECT toStartOfHour(ts) AS hour, proto, dport, sensor, kind, technique, tool, method, count() AS events, sum(e.packets) AS packets,
+		uniqExact(src) AS sources, uniqExact(dst) AS targets FROM events AS e GROUP BY hour, proto, dport, sensor, kind, technique, tool, method`,
+	"port_days": `SELECT toDate(ts) AS day, proto, dport, sensor, kind, technique, tool, method, count() AS events, sum(e.packets) AS packets,
+		uniqExact(src) AS sources, uniqExact(dst) AS targets FROM events AS e GROUP BY day, proto, dport, sensor, kind, technique, tool, method`,
+	"target_days": `SELECT toDate(ts) AS day, dst, sensor, kind, count() AS events, sum(e.packets) AS packets, toDateTime(min(ts), 'UTC') AS first_seen
+		FROM events AS e GROUP BY day, dst, sensor, kind`,
+	"path_days": `SELECT toDate(ts) AS day, method, path, count() AS events, uniqExact(src) AS sources, uniqExact(dst) AS targets
+		FROM events WHERE kind = 'request' AND method != '' GROUP BY day, method, path`,
+	"footprints": `SELECT toDate(ts) AS day, src, proto, dport, dst, sensor, if(kind = 'request' AND method != '', concat(method, ' ', path), '') AS object,
+		count() AS events, toDateTime(min(ts), 'UTC') AS first_seen, toDateTime(max(ts), 'UTC') AS last_seen
+		FROM events WHERE kind IN ('scan', 'request') GROUP BY day, src, proto, dport, dst, sensor, object`,
+	"source_days_counts": `SELECT toDate(ts) AS day, sensor, src, count() AS events, sum(e.packets) AS packets, countIf(kind = 'request') AS requests,
+		countIf(kind = 'backscatter') AS backscatter, countIf(kind = 'other') AS other, toDateTime(min(ts), 'UTC') AS first_seen, toDateTime(max(ts), 'UTC') AS last_seen,
+		uniqExactIf(dst, kind IN ('scan', 'request')) AS targets, uniqExactIf(dport, kind IN ('scan', 'request')) AS ports, countIf(technique = 'syn') AS syns,
+		countIf(kind = 'scan') AS probes FROM events AS e GROUP BY day, sensor, src`,
+}
+
+const sourceDaysCounts = "(SELECT day, sensor, src, events, packets, requests, backscatter, other, first_seen, last_seen, targets, ports, syns, probes FROM source_days)"
+
+// After any batches every rollup says what the events say, whatever was merged meanwhile.
+func TestRollupsEqualEvents(t *testing.T) {
+	s := open(t)
+	for round := range uint64(4) {
+		g := newTraffic(round)
+		require.NoError(t, s.InsertEvents(t.Context(), g.batch(100+g.rnd.IntN(3000)), round, "round "+string(rune('a'+round))))
+		if round%2 == 1 {
+			for _, name := range []string{"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints"} {
+				require.NoError(t, s.ddl(t.Context(), "OPTIMIZE TABLE "+name+"_state FINAL"))
+			}
+		}
+		for name, want := range naive {
+			view := name
+			if name == "source_days_counts" {
+				view = sourceDaysCounts
+			}
+			assert.NotEqual(t, "0\n", table(t, s, "SELECT count() FROM "+view), name)
+			same(t, s, "SELECT * FROM "+view, want, fmt.Sprintf("round %d: %s", round, name))
+		}
+	}
+}
+
+// same holds two queries against each other, row by row.
+func same(t *testing.T, s *Store, got, want, what string, params ...string) {
+	t.Helper()
+	assert.Empty(t, table(t, s, "SELECT * FROM (("+want+") EXCEPT ("+got+")) LIMIT 3", params...), "%s lacks", what)
+	assert.Empty(t, table(t, s, "SELECT * FROM (("+got+") EXCEPT ("+want+")) LIMIT 3", params...), "%s has too much", what)
+	assert.Equal(t, table(t, s, "SELECT count() FROM ("+want+")", params...), table(t, s, "SELECT count() FROM ("+got+")", params...), "%s: number of rows", what)
+}
+
+// The sketch of distinct sources is exact up to the number that its comment states, also when it was merged.
+func TestDistinctSourcesAreExactAsStated(t *testing.T) {
+	s := open(t)
+	for _, limit := range []struct {
+		precision string
+		exact     string
+	}{{"17", "4096"}, {"14", "512"}} {
+		got := table(t, s, `SELECT uniqCombined64Merge(`+limit.precision+`)(state) FROM (SELECT uniqCombined64State(`+limit.precision+`)(toIPv6(concat('2001:db8::', hex(number % 65536)))) AS state
+			FROM numbers(`+limit.exact+`) GROUP BY number % 7)`)
+		assert.Equal(t, limit.exact+"\n", got)
+	}
+	stated := table(t, s, "SELECT DISTINCT type, comment FROM system.columns WHERE database = currentDatabase() AND name = 'sources' AND type LIKE 'AggregateFunction%' AND table LIKE '%_state' ORDER BY type")
+	assert.Equal(t, "AggregateFunction(uniqCombined64(14), IPv6)\texact up to 512, then +-0.8 % (one standard error)\n"+
+		"AggregateFunction(uniqCombined64(17), IPv6)\texact up to 4,096, then +-0.29 % (one standard error)\n", stated)
+}

@@ -1,0 +1,161 @@
+// Package store is the only room that speaks to ClickHouse: it connects, migrates the schema, inserts
+// events exactly once, keeps the ledger, streams footprints to detection, keeps its results and asks
+// questions. The SQL itself is in the package murmuration/sql.
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// The oldest ClickHouse that is known to do what the schema needs.
+const (
+	oldestMajor = 25
+	oldestMinor = 3
+)
+
+// Store is a connection to ClickHouse. It is safe for concurrent use.
+type Store struct {
+	conn driver.Conn
+	opt  Options
+	log  *slog.Logger
+
+	mu  sync.Mutex
+	cut map[string]bool // tokens of batches that an earlier process may have sent in part
+}
+
+// noteCut remembers that a batch with this token may be in the tables in part.
+func (s *Store) noteCut(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut == nil {
+		s.cut = map[string]bool{}
+	}
+	s.cut[token] = true
+}
+
+func (s *Store) cutOff(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cut[token]
+}
+
+func (s *Store) settled(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.cut, token)
+}
+
+// Open connects and asks for an answer. Errors are one of ErrUnavailable, ErrAuth, ErrTLS, ErrNoDatabase
+// or ErrTooOld with a sentence that says what to do.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o.fill()
+	if !identifier.MatchString(o.Database) {
+		return nil, fmt.Errorf("%w: database name %q: letters, digits and _ only", ErrDSN, o.Database)
+	}
+	s := &Store{opt: o, log: o.Logger}
+	if o.CreateDatabase {
+		if err := s.createDatabase(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.connect(o.Database); err != nil {
+		return nil, err
+	}
+	if err := s.check(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close ends the connections.
+func (s *Store) Close() error {
+	if err := s.conn.Close(); err != nil {
+		return fmt.Errorf("close the connections to ClickHouse: %w", err)
+	}
+	return nil
+}
+
+// Database returns the name of the database.
+func (s *Store) Database() string { return s.opt.Database }
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func (s *Store) connect(database string) error {
+	method := map[Compression]clickhouse.CompressionMethod{
+		CompressionNone: clickhouse.CompressionNone, CompressionLZ4: clickhouse.CompressionLZ4, CompressionZSTD: clickhouse.CompressionZSTD,
+	}[s.opt.Compression]
+	conn, err := clickhouse.Open(&clickhouse.Options{
+		Addr:             s.opt.Addr,
+		Auth:             clickhouse.Auth{Database: database, Username: s.opt.User, Password: s.opt.Password},
+		TLS:              s.opt.TLS,
+		DialContext:      s.opt.DialContext,
+		DialTimeout:      s.opt.DialTimeout,
+		Compression:      &clickhouse.Compression{Method: method},
+		ConnOpenStrategy: clickhouse.ConnOpenInOrder,
+		ClientInfo:       clickhouse.ClientInfo{Products: []struct{ Name, Version string }{{Name: "murmuration"}}},
+	})
+	if err != nil {
+		return s.explain(err)
+	}
+	s.conn = conn
+	return nil
+}
+
+// check refuses a server that does not answer or is too old.
+func (s *Store) check(ctx context.Context) error {
+	var version string
+	err := s.conn.QueryRow(ctx, "SELECT version()").Scan(&version)
+	if err == nil {
+		err = checkVersion(version)
+	}
+	if err != nil {
+		s.conn.Close() //nolint:errcheck,gosec // The first error is the one to report.
+		return s.explain(err)
+	}
+	return nil
+}
+
+func checkVersion(version string) error {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) >= 2 {
+		major, errMajor := strconv.Atoi(parts[0])
+		minor, errMinor := strconv.Atoi(parts[1])
+		if errMajor == nil && errMinor == nil {
+			if major > oldestMajor || major == oldestMajor && minor >= oldestMinor {
+				return nil
+			}
+			return fmt.Errorf("%w: this is ClickHouse %s, version %d.%d or later is needed", ErrTooOld, version, oldestMajor, oldestMinor)
+		}
+	}
+	return fmt.Errorf("%w: its version %q cannot be understood, ClickHouse %d.%d or later is needed", ErrTooOld, version, oldestMajor, oldestMinor)
+}
+
+// createDatabase makes the database over a connection to none.
+func (s *Store) createDatabase(ctx context.Context) error {
+	if err := s.connect(""); err != nil {
+		return err
+	}
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	defer s.conn.Close() //nolint:errcheck // Nothing is lost with this connection.
+	if err := s.ddl(ctx, "CREATE DATABASE IF NOT EXISTS `"+s.opt.Database+"`"); err != nil {
+		return fmt.Errorf("create database %s: %w", s.opt.Database, s.explain(err))
+	}
+	return nil
+}
+
+// ddl runs a statement that changes the schema. Every such statement passes here, so that this is the
+// place for what a cluster needs.
+func (s *Store) ddl(ctx context.Context, statement string) error {
+	return s.conn.Exec(ctx, statement) //nolint:wrapcheck // Callers say which statement it was.
+}

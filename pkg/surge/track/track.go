@@ -1,0 +1,197 @@
+// Package track does one run of surge detection: it reads hourly counts from the store, has pkg/surge find the surges, and
+// writes them back. A run goes on where the last one ended, so that one every hour costs an hour's work.
+package track
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"murmuration/pkg/store"
+	"murmuration/pkg/surge"
+)
+
+// ErrNoData is returned when there is nothing in the time to look at.
+var ErrNoData = errors.New("no probes to look at")
+
+// Window says which hours a run decides about.
+type Window struct {
+	All    bool          // all hours there are
+	Length time.Duration // the last so many; 0: the hours since the last run, or all if there was none with these parameters
+}
+
+// Options of a run.
+type Options struct {
+	Window  Window
+	At      time.Time // behind the last hour, cut to the hour; zero: the hour of the newest event, which may still go on, is left out
+	Params  surge.Params
+	Version string // of the program, for the record
+	Logger  *slog.Logger
+}
+
+// Report is what came of a run.
+type Report struct {
+	Run      string
+	From, To time.Time // hours decided about
+	Series   int       // busy enough to be looked at
+	Surges   int       // found or followed
+	Ready    time.Time // hour from which alarms are possible at all
+}
+
+// Run decides about the hours of the window and records what it found. A run that fails leaves what earlier runs found
+// as it is, and its own row says why it failed.
+func Run(ctx context.Context, st *store.Store, opt Options) (*Report, error) {
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	if err := opt.Params.Check(); err != nil {
+		return nil, err //nolint:wrapcheck // It is a sentence.
+	}
+	params, err := json.Marshal(opt.Params)
+	if err != nil {
+		return nil, fmt.Errorf("record parameters: %w", err)
+	}
+	born, from, to, err := hours(ctx, st, opt, string(params))
+	if err != nil {
+		return nil, err
+	}
+	started := time.Now().UTC()
+	run := store.SurgeRun{
+		Run: started.Format("20060102T150405.000000Z"), Started: started, From: from, To: to, Parameters: string(params),
+		Version: opt.Version, Status: store.RunRunning,
+	}
+	rep := &Report{Run: run.Run, From: from, To: to, Ready: born.Add(time.Duration(opt.Params.Warmup) * time.Hour)}
+	if !from.Before(to) {
+		return rep, nil // Nothing new.
+	}
+	if err := st.PutSurgeRun(ctx, run); err != nil {
+		return nil, fmt.Errorf("begin the run: %w", err)
+	}
+	f := finder{params: opt.Params, born: hour(born), from: hour(from), to: hour(to)}
+	err = f.run(ctx, st)
+	if err == nil {
+		run.Series, run.Surges, run.Finished = uint64(f.series), uint64(len(f.found)), time.Now().UTC() //nolint:gosec // Counts.
+		err = st.SaveSurges(ctx, run, f.found)
+	}
+	if err != nil {
+		return nil, errors.Join(err, fail(ctx, st, run, err))
+	}
+	rep.Series, rep.Surges = f.series, len(f.found)
+	opt.Logger.InfoContext(ctx, "looked for surges", "from", from, "to", to, "series", rep.Series, "surges", rep.Surges)
+	return rep, nil
+}
+
+// fail records why a run failed, also when its context has ended.
+func fail(ctx context.Context, st *store.Store, run store.SurgeRun, why error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	run.Status, run.Error, run.Finished = store.RunFailed, why.Error(), time.Now().UTC()
+	if err := st.PutSurgeRun(ctx, run); err != nil {
+		return fmt.Errorf("record the failed run: %w", err)
+	}
+	return nil
+}
+
+// hours returns the first hour of the data, and the hours to decide about.
+func hours(ctx context.Context, st *store.Store, opt Options, params string) (born, from, to time.Time, err error) {
+	first, last, err := st.Span(ctx)
+	if err != nil {
+		return born, from, to, fmt.Errorf("look up the time span of the data: %w", err)
+	}
+	if first.IsZero() {
+		return born, from, to, fmt.Errorf("%w: nothing is loaded yet; load a capture first (loader load FILE)", ErrNoData)
+	}
+	born, to = first.Truncate(time.Hour), last.Truncate(time.Hour)
+	if !opt.At.IsZero() {
+		to = opt.At.UTC().Truncate(time.Hour)
+	}
+	from = born
+	switch {
+	case opt.Window.All:
+	case opt.Window.Length > 0:
+		from = to.Add(-opt.Window.Length)
+	default:
+		run, ok, err := st.LastSurgeRun(ctx)
+		if err != nil {
+			return born, from, to, fmt.Errorf("look up the last run: %w", err)
+		}
+		if ok && run.Parameters == params && !run.From.After(to) {
+			from = run.To
+		}
+	}
+	if from.Before(born) {
+		from = born
+	}
+	if to.Before(born) || from.After(last) && !from.Equal(to) && opt.Window.Length > 0 {
+		return born, from, to, fmt.Errorf("%w: it is %s to %s, the data is of %s to %s", ErrNoData,
+			from.Format(time.RFC3339), to.Format(time.RFC3339), first.Format(time.RFC3339), last.Format(time.RFC3339))
+	}
+	return born, from, to, nil
+}
+
+func hour(t time.Time) surge.Hour { return surge.Hour(t.Unix() / 3600) }
+
+func timeOf(h surge.Hour) time.Time { return time.Unix(int64(h)*3600, 0).UTC() }
+
+// finder looks at every series.
+type finder struct {
+	params         surge.Params
+	born, from, to surge.Hour
+	past           map[store.SeriesKey][]surge.Surge
+	series         int
+	found          []store.Surge
+	counts         []uint32 // reused
+}
+
+func (f *finder) run(ctx context.Context, st *store.Store) error {
+	first := f.from - surge.Hour(f.params.Past())
+	known, err := st.Surges(ctx, timeOf(first), timeOf(f.from))
+	if err != nil {
+		return fmt.Errorf("read earlier surges: %w", err)
+	}
+	f.past = map[store.SeriesKey][]surge.Surge{}
+	for i := len(known) - 1; i >= 0; i-- { // The store has the latest first.
+		x := &known[i]
+		f.past[x.SeriesKey] = append(f.past[x.SeriesKey], pastOf(x))
+	}
+	return st.EachSeries(ctx, timeOf(first), timeOf(f.from), timeOf(f.to), f.params.MinSources, func(key store.SeriesKey, counts []store.HourCount) error {
+		f.look(key, counts)
+		return ctx.Err() //nolint:wrapcheck // The caller knows.
+	})
+}
+
+func (f *finder) look(key store.SeriesKey, counts []store.HourCount) {
+	f.series++
+	s := surge.Series{Born: f.born, First: hour(counts[0].Hour)}
+	n := int(hour(counts[len(counts)-1].Hour)-s.First) + 1
+	f.counts = append(f.counts[:0], make([]uint32, n)...)
+	for _, c := range counts {
+		f.counts[hour(c.Hour)-s.First] = c.Sources
+	}
+	s.Counts = f.counts
+	for _, x := range surge.Find(f.params, &s, f.from, f.to, f.past[key]) {
+		f.found = append(f.found, found(key, &x))
+	}
+}
+
+func pastOf(x *store.Surge) surge.Surge {
+	s := surge.Surge{Start: hour(x.Start), Detected: hour(x.Detected), End: hour(x.End), State: surge.State(x.State)}
+	if !x.Closed.IsZero() {
+		s.Closed = hour(x.Closed)
+	}
+	return s
+}
+
+func found(key store.SeriesKey, x *surge.Surge) store.Surge {
+	s := store.Surge{
+		SeriesKey: key, Start: timeOf(x.Start), Detected: timeOf(x.Detected), Peak: timeOf(x.Peak), End: timeOf(x.End), State: string(x.State),
+		Sources: x.Sources, Expected: x.Expected, Strength: x.Strength(), Excess: x.Excess, Evidence: x.Evidence,
+	}
+	if x.State != surge.Open {
+		s.Closed = timeOf(x.Closed)
+	}
+	return s
+}

@@ -1,0 +1,29 @@
+-- Which ports are asked for on a day that nobody asked for in the days before?
+--
+-- Parameter days UInt32: length of the past that the day is held against, such as 28
+-- Parameter at String: a time of the day asked for, such as '2026-06-01' (UTC); today if left out
+--
+-- One row per protocol and port: distinct sources and targets, events, what port_meanings says; most sources first. A port is new if the
+-- past, days whole UTC days, holds no probe and no request for it; where the data is younger than that, what there is of it counts.
+-- Exactness: events and targets exact; sources exact up to 4,096, then with a standard error of 0.29 %.
+-- Example: SELECT * FROM new_ports(days = 28) LIMIT 20
+WITH
+    toDate(parseDateTime64BestEffort({at:String}, 6, 'UTC')) AS today
+SELECT
+    toString(d.proto) AS transport,
+    d.dport AS port,
+    uniqCombined64Merge(17)(d.sources) AS sources,
+    groupBitmapMerge(d.targets) AS targets,
+    sum(d.events) AS events,
+    any(p.service) AS service,
+    any(p.looking_for) AS looking_for
+FROM port_days_state AS d
+LEFT JOIN port_meanings AS p ON p.proto = toString(d.proto) AND p.dport = d.dport
+WHERE kind IN ('scan', 'request') AND day = today
+    AND (d.proto, d.dport) NOT IN
+    (
+        SELECT proto, dport FROM port_days_state
+        WHERE kind IN ('scan', 'request') AND day >= today - {days:UInt32} AND day < today
+    )
+GROUP BY transport, port
+ORDER BY sources DESC, events DESC, transport, port

@@ -1,0 +1,42 @@
+-- How many distinct sources hit a port, by HTTP method, in the last hours?
+--
+-- Parameter port UInt32: destination port, of any protocol
+-- Parameter method String: HTTP method such as 'HEAD'; '' counts every probe and request to the port
+-- Parameter hours UInt32: length of the time asked for
+-- Parameter at String: end of the time asked for, such as '2026-06-01 00:00:00' (UTC); now if left out
+--
+-- One row: sources (distinct addresses), events, packets, and the time [from, to) that was asked for, to the microsecond: whole
+-- days and hours come from the rollups, the rest from the events. For another end than now ask sources_at(…, at = '…'):
+-- ClickHouse ignores an argument that a view does not know, so sources(…, at = '…') would answer for now.
+-- Exactness: events and packets exact; sources exact up to 4,096, then with a standard error of 0.29 %.
+-- Example: SELECT * FROM sources(port = 80, method = 'HEAD', hours = 24)
+WITH
+    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
+    until - toIntervalHour({hours:UInt32}) AS since,
+    toStartOfHour(since - toIntervalMicrosecond(1)) + toIntervalHour(1) AS first_hour,
+    toStartOfHour(until) AS end_hour,
+    toDate(since - toIntervalMicrosecond(1)) + 1 AS first_day,
+    toDate(until) AS end_day
+SELECT
+    uniqCombined64Merge(17)(state) AS sources,
+    sum(n) AS events,
+    sum(p) AS packets,
+    since AS from,
+    until AS to
+FROM
+(
+    SELECT uniqCombined64State(17)(src) AS state, count() AS n, sum(packets) AS p
+    FROM events
+    WHERE dport = {port:UInt32} AND kind IN ('scan', 'request') AND ({method:String} = '' OR method = upper({method:String}))
+        AND ts >= since AND ts < until AND (ts < first_hour OR ts >= end_hour)
+    UNION ALL
+    SELECT uniqCombined64MergeState(17)(h.sources), sum(h.events), sum(h.packets)
+    FROM port_hours_state AS h
+    WHERE dport = {port:UInt32} AND kind IN ('scan', 'request') AND ({method:String} = '' OR method = upper({method:String}))
+        AND ((hour >= first_hour AND hour < least(end_hour, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < end_hour))
+    UNION ALL
+    SELECT uniqCombined64MergeState(17)(d.sources), sum(d.events), sum(d.packets)
+    FROM port_days_state AS d
+    WHERE dport = {port:UInt32} AND kind IN ('scan', 'request') AND ({method:String} = '' OR method = upper({method:String}))
+        AND day >= first_day AND day < end_day
+)

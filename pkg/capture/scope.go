@@ -3,7 +3,6 @@ package capture
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
 
 	"go4.org/netipx"
 
@@ -32,7 +31,7 @@ func newScope(prefixes []netip.Prefix) scope {
 	var b netipx.IPSetBuilder
 	for _, p := range prefixes {
 		if p.IsValid() {
-			b.AddPrefix(unmapped(p))
+			b.AddPrefix(mapped(p))
 		}
 	}
 	var s scope
@@ -44,20 +43,14 @@ func newScope(prefixes []netip.Prefix) scope {
 		from, to := event.IPOf(r.From()), event.IPOf(r.To())
 		s.ranges = append(s.ranges, addrRange{addrOf(&from), addrOf(&to)})
 	}
-	// IPv4 comes first in the set, and behind the lowest of IPv6 once it is mapped.
-	slices.SortFunc(s.ranges, func(a, b addrRange) int {
-		if a.from.less(b.from) {
-			return -1
-		}
-		return 1
-	})
 	return s
 }
 
-// unmapped turns a prefix inside ::ffff:0:0/96 into the IPv4 prefix that it means.
-func unmapped(p netip.Prefix) netip.Prefix {
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
-		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+// mapped turns an IPv4 prefix into the one inside ::ffff:0:0/96 that it is in an event. In one family, an IPv6
+// prefix that holds the mapped range takes IPv4 prefixes in, and the ranges stay sorted and disjoint.
+func mapped(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4() {
+		return netip.PrefixFrom(netip.AddrFrom16(p.Addr().As16()), p.Bits()+96)
 	}
 	return p
 }

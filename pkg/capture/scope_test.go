@@ -48,3 +48,25 @@ func TestScopeIsItsPrefixes(t *testing.T) {
 		}
 	})
 }
+
+// IPv6 prefixes that hold the mapped range lie around the IPv4 prefixes in it, and behind and before others.
+func TestScopeOfPrefixesAroundIPv4(t *testing.T) {
+	var all []netip.Prefix
+	for _, p := range []string{
+		"::/9", "100::/8", "7f00::/9", "8000::/2", "e000::/3", "0.0.0.0/16", "0.1.0.64/26", "0.128.0.0/9", "128.0.0.0/1",
+	} {
+		all = append(all, netip.MustParsePrefix(p))
+	}
+	s := newScope(all)
+	for text, want := range map[string]bool{"::1:0:0:0": true, "::": true, "1.2.3.4": true, "7e::": true, "80::": false, "200::1": false, "e000::": true} {
+		ip := event.IPOf(netip.MustParseAddr(text))
+		if got := s.contains(&ip); got != want {
+			t.Errorf("contains %s: %v, want %v", text, got, want)
+		}
+	}
+	for i := 1; i < len(s.ranges); i++ {
+		if !s.ranges[i-1].to.less(s.ranges[i].from) {
+			t.Errorf("ranges %d and %d are not disjoint and sorted", i-1, i)
+		}
+	}
+}

@@ -112,17 +112,14 @@ func (s *Store) insertRows(ctx context.Context, what, statement string, n int, a
 	const piece = 100_000
 	for start := 0; start < n; start += piece {
 		err := s.retry(ctx, what, func() error {
-			batch, err := s.conn.PrepareBatch(ledgerSettings(ctx), statement)
-			if err != nil {
-				return err //nolint:wrapcheck // retry wraps it.
-			}
-			defer batch.Close() //nolint:errcheck // After Send it does nothing; before it the error is already known.
-			for i := start; i < min(n, start+piece); i++ {
-				if err := add(batch, i); err != nil {
-					return err
+			return s.insertBatch(ledgerSettings(ctx), statement, func(batch driver.Batch) error {
+				for i := start; i < min(n, start+piece); i++ {
+					if err := add(batch, i); err != nil {
+						return err
+					}
 				}
-			}
-			return batch.Send() //nolint:wrapcheck // retry wraps it.
+				return nil
+			})
 		})
 		if err != nil {
 			return err

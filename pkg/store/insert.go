@@ -32,11 +32,11 @@ func insertSettings(token string) clickhouse.Settings {
 		"materialized_views_ignore_errors":                   0,
 		// A batch is one block, and stays one: nothing is squashed or split on its way into the table, and what a
 		// view makes of it is put together to one block before it is written. So a batch that is sent again has
-		// the same blocks under the same tokens, in whatever order threads worked.
+		// the same blocks under the same tokens, in whatever order threads worked. (4 GiB is the most that is taken.)
 		"min_insert_block_size_rows":                         MaxBatchRows,
-		"min_insert_block_size_bytes":                        8 << 30,
+		"min_insert_block_size_bytes":                        4 << 30,
 		"min_insert_block_size_rows_for_materialized_views":  16 << 20,
-		"min_insert_block_size_bytes_for_materialized_views": 8 << 30,
+		"min_insert_block_size_bytes_for_materialized_views": 4 << 30,
 		"max_insert_block_size":                              MaxBatchRows,
 		"max_block_size":                                     MaxBatchRows,
 		"group_by_two_level_threshold":                       0,
@@ -132,15 +132,32 @@ func (s *Store) retry(ctx context.Context, what string, op func() error) error {
 
 func (s *Store) insertOnce(ctx context.Context, b *event.Batch, input uint64, token string) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token)))
-	batch, err := s.conn.PrepareBatch(ctx, insertEvents)
+	return s.insertBatch(ctx, insertEvents, func(batch driver.Batch) error {
+		if err := appendEvents(batch, b, input); err != nil {
+			return fmt.Errorf("%w: %w", ErrBatch, err)
+		}
+		return nil
+	})
+}
+
+// insertBatch sends one batch, which fill has filled. Every insert passes here.
+//
+// The driver watches the context of a batch in a goroutine that may live on for a moment after Send has returned and
+// the connection is back in the pool. Were the context to end in that moment, it would close the connection under
+// whoever has it by then. So a batch has a context of its own, which ends with the caller's only until Send returns.
+func (s *Store) insertBatch(ctx context.Context, statement string, fill func(driver.Batch) error) error {
+	own, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
+	defer stop()
+	batch, err := s.conn.PrepareBatch(own, statement)
 	if err != nil {
-		return err //nolint:wrapcheck // retry wraps it.
+		return err //nolint:wrapcheck // Callers run under retry, which wraps it.
 	}
 	defer batch.Close() //nolint:errcheck // After Send it does nothing; before it the error is already known.
-	if err := appendEvents(batch, b, input); err != nil {
-		return fmt.Errorf("%w: %w", ErrBatch, err)
+	if err := fill(batch); err != nil {
+		return err
 	}
-	return batch.Send() //nolint:wrapcheck // retry wraps it.
+	return batch.Send() //nolint:wrapcheck // See above.
 }
 
 // appendEvents appends the columns in the order of insertEvents.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"murmuration/pkg/event"
 )
@@ -262,15 +263,9 @@ func (s *Store) eachEvent(ctx context.Context, input uint64, from, to int64, fn 
 
 // insertRow inserts one row.
 func (s *Store) insertRow(ctx context.Context, statement string, values ...any) error {
-	batch, err := s.conn.PrepareBatch(ledgerSettings(ctx), statement)
-	if err != nil {
-		return err //nolint:wrapcheck // Callers run under retry, which wraps it.
-	}
-	defer batch.Close() //nolint:errcheck // After Send it does nothing; before it the error is already known.
-	if err := batch.Append(values...); err != nil {
-		return err //nolint:wrapcheck // See above.
-	}
-	return batch.Send() //nolint:wrapcheck // See above.
+	return s.insertBatch(ledgerSettings(ctx), statement, func(batch driver.Batch) error {
+		return batch.Append(values...) //nolint:wrapcheck // Callers run under retry, which wraps it.
+	})
 }
 
 // The schema keeps "no time" as the epoch, Go as the zero time.

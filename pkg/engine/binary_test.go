@@ -163,6 +163,7 @@ func TestOldBinaryIsRefused(t *testing.T) {
 	assert.ErrorContains(t, err, "is ClickHouse 24.8; 25.3 or newer is needed")
 	_, err = engine.Start(t.Context(), engine.Options{Dir: t.TempDir(), Library: "/bin/true"})
 	assert.ErrorContains(t, err, "does not tell a version")
+	assert.NotContains(t, err.Error(), "\n")
 }
 
 func TestBinaryThatEndsAtStart(t *testing.T) {

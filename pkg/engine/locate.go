@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -110,6 +112,8 @@ func inspect(path, from string) (Library, error) {
 		return Library{}, fmt.Errorf("engine from %s: %w", from, err)
 	case info.IsDir():
 		return inspect(filepath.Join(abs, "libchdb.so"), from)
+	case isSharedLibrary(abs) && isCut(abs):
+		return Library{}, fmt.Errorf("engine from %s: %s is cut short, as a download that was interrupted leaves it; install it again (`npm ci`)", from, path)
 	case isSharedLibrary(abs):
 		return Library{Path: abs, Kind: KindLibrary, From: from}, nil
 	case info.Mode()&0o111 != 0:
@@ -123,4 +127,14 @@ func inspect(path, from string) (Library, error) {
 func isSharedLibrary(path string) bool {
 	name := filepath.Base(path)
 	return strings.HasSuffix(name, ".so") || strings.Contains(name, ".so.")
+}
+
+// isCut reports whether a library ends before the section table that its header speaks of, which stands at its end.
+// The dynamic linker does not look: the process that loads such a library dies somewhere inside of it.
+func isCut(path string) bool {
+	f, err := elf.Open(path)
+	if err == nil {
+		_ = f.Close()
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

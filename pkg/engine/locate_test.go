@@ -13,7 +13,7 @@ import (
 func touch(t *testing.T, path string, mode os.FileMode) string {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
-	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"), mode))
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n# stands for an engine\n"), mode))
 	return path
 }
 
@@ -112,4 +112,21 @@ func TestLibraryAndProgramAreToldApart(t *testing.T) {
 	lib, err := inspect(self, "flag")
 	require.NoError(t, err)
 	assert.Equal(t, KindBinary, lib.Kind)
+}
+
+// Half a library would kill the process that loads it, with a dump of registers in the place of a reason.
+func TestHalfALibraryIsRefused(t *testing.T) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	whole, err := os.ReadFile(self)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "libchdb.so")
+	require.NoError(t, os.WriteFile(path, whole, 0o600))
+	lib, err := inspect(path, "flag")
+	require.NoError(t, err)
+	assert.Equal(t, KindLibrary, lib.Kind)
+	require.NoError(t, os.Truncate(path, int64(len(whole)/2)))
+	_, err = inspect(path, "flag")
+	assert.ErrorContains(t, err, "cut short")
+	assert.ErrorContains(t, err, "npm ci")
 }

@@ -87,8 +87,11 @@ func (r binaryRunner) checkVersion() error {
 	out, err := exec.CommandContext(ctx, r.program, "server", "--version").CombinedOutput()
 	m := versionPattern.FindStringSubmatch(string(out))
 	if m == nil {
-		return fmt.Errorf("%s does not tell a version (%w): %q; ClickHouse %d.%d or newer is needed", r.program,
-			errors.Join(errors.New("no answer to `server --version`"), err), truncate(strings.TrimSpace(string(out)), maxCommand), MinMajor, MinMinor)
+		if err == nil {
+			err = errors.New("exit status 0")
+		}
+		return fmt.Errorf("%s does not tell a version when it is run as `server --version` (%w, it says %q); ClickHouse %d.%d or newer is needed",
+			r.program, err, truncate(strings.TrimSpace(string(out)), maxCommand), MinMajor, MinMinor)
 	}
 	major, _ := strconv.Atoi(m[1]) // Digits by the pattern.
 	minor, _ := strconv.Atoi(m[2])

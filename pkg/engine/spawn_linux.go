@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -95,8 +96,11 @@ func socketPair() (net.Conn, *os.File, error) {
 	return conn, theirs, nil
 }
 
+// stackFrame is a line of one of ClickHouse's stack traces, which would push the reason out of the last lines.
+var stackFrame = regexp.MustCompile(`^\d+\. .*@ 0x[0-9a-f]+|^\(version [\d.]+|^r[a-z0-9]+ +0x`)
+
 // lastLines returns the last n lines of the first of these files that holds any, on one line. Where ClickHouse says
-// that it logs is not worth quoting.
+// that it logs, and the stack below an error, are not worth quoting.
 func lastLines(n int, paths ...string) string {
 	for _, path := range paths {
 		b, err := os.ReadFile(path)
@@ -105,7 +109,7 @@ func lastLines(n int, paths ...string) string {
 		}
 		var lines []string
 		for line := range strings.Lines(string(b)) {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "Logging ") {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "Logging ") && !stackFrame.MatchString(line) {
 				lines = append(lines, line)
 			}
 		}

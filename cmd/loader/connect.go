@@ -38,6 +38,7 @@ func connect(c *cli.Context, log *slog.Logger) (*connection, error) {
 		return nil, err
 	}
 	opt.Logger = log
+	opt.CreateDatabase = opt.CreateDatabase || createsDatabase(c)
 	if conn.store, err = store.Open(ctx, opt); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -50,6 +51,10 @@ func connect(c *cli.Context, log *slog.Logger) (*connection, error) {
 	return conn, nil
 }
 
+// createsDatabase says whether a command makes a server's database where it is missing, as those do that begin a
+// collection. The others refuse: a mistyped name should not look like a database without answers.
+func createsDatabase(c *cli.Context) bool { return c.Command.Name == "load" || c.Command.Name == "migrate" }
+
 // resolve turns a DSN into the options of a store, starting or joining the embedded engine if it names one.
 func resolve(ctx context.Context, dsn, library string, log *slog.Logger) (*connection, store.Options, error) {
 	if dir, ok := strings.CutPrefix(dsn, "embedded:"); ok {
@@ -61,6 +66,9 @@ func resolve(ctx context.Context, dsn, library string, log *slog.Logger) (*conne
 			return nil, store.Options{}, err
 		}
 		return &connection{engine: e, where: dsn}, engineStore(e), nil
+	}
+	if !strings.Contains(dsn, "://") {
+		return nil, store.Options{}, usagef("--dsn takes embedded:DIR or clickhouse://user:password@host:9000/database, not %q", dsn)
 	}
 	opt, err := store.ParseDSN(dsn)
 	if err != nil {

@@ -58,6 +58,22 @@ func newDSN(t testing.TB) string {
 	return fmt.Sprintf("clickhouse://%s:%s@%s/%s", ep.User, url.QueryEscape(ep.Password), ep.TCPAddr, enginetest.Database(t))
 }
 
+// On a server the commands that begin a collection make the database. The others say how, so that a mistyped name does not
+// look like a database without answers.
+func TestAMissingDatabaseIsMadeByWhoFillsIt(t *testing.T) {
+	for _, begins := range [][]string{{"migrate"}, {"load", demoCapture}} {
+		dsn := newDSN(t) + "_missing"
+		for _, command := range [][]string{{"query", "SELECT 1"}, {"detect"}, {"telescope", "list"}} {
+			r := loader(t, "", append(command, "--dsn", dsn)...)
+			require.Equal(t, exitFailed, r.code, "%v", command)
+			require.Contains(t, r.stderr, "create it with `loader migrate`", "%v", command)
+		}
+		works(t, append(begins, "--dsn", dsn)...)
+		works(t, "query", "--dsn", dsn, "SELECT count() FROM events")
+		enginetest.Exec(t, "DROP DATABASE "+dsn[strings.LastIndex(dsn, "/")+1:]+" SYNC")
+	}
+}
+
 // sample is the path of a file of the public sample, which lies beside the clone. Where it is not, the
 // test fails in CI and is skipped elsewhere.
 func sample(t testing.TB, name string) string {
@@ -89,6 +105,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"load", "x", "--batch", "0"}, "--batch takes 1 to"},
 		{[]string{"load", "x", "--log-level", "loud"}, "--log-level takes"},
 		{[]string{"load", demoCapture, "--dsn", "mysql://x"}, "--dsn"},
+		{[]string{"query", "--dsn", "embedded"}, "--dsn takes embedded:DIR or clickhouse://"},
 		{[]string{"detect", "--window", "3y"}, "--window takes"},
 		{[]string{"detect", "now"}, "detect takes no arguments"},
 		{[]string{"telescope", "add"}, "at least one prefix"},

@@ -5,6 +5,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -62,18 +63,25 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("%w: database name %q: letters, digits and _ only", ErrDSN, o.Database)
 	}
 	s := &Store{opt: o, log: o.Logger}
-	if o.CreateDatabase {
-		if err := s.createDatabase(ctx); err != nil {
-			return nil, err
+	err := s.reach(ctx)
+	// Looked for first: an account that may use a database often may not make one.
+	if errors.Is(err, ErrNoDatabase) && o.CreateDatabase {
+		if err = s.createDatabase(ctx); err == nil {
+			err = s.reach(ctx)
 		}
 	}
-	if err := s.connect(o.Database); err != nil {
-		return nil, err
-	}
-	if err := s.check(ctx); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// reach connects to the database and asks for an answer.
+func (s *Store) reach(ctx context.Context) error {
+	if err := s.connect(s.opt.Database); err != nil {
+		return err
+	}
+	return s.check(ctx)
 }
 
 // Close ends the connections.

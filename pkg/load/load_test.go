@@ -168,10 +168,12 @@ func TestCopiesThatShareABeginning(t *testing.T) {
 	mustLoad(t, st, load.Options{BatchRows: 1000}, input("whole.pcap", data))
 	want := digest(t, st)
 	for _, n := range []int{1, 700, 1500, 2999} {
-		rep := mustLoad(t, st, load.Options{BatchRows: 1000}, input("shorter.pcap", data[:ends[n-1]]))
-		require.NoError(t, rep.Err)
-		require.Zero(t, rep.Inserted, "%d records", n)
-		require.Equal(t, want, digest(t, st), "%d records", n)
+		for _, sensor := range []string{"test", "other"} {
+			rep := mustLoad(t, st, load.Options{BatchRows: 1000, Sensor: sensor}, input("shorter.pcap", data[:ends[n-1]]))
+			require.NoError(t, rep.Err)
+			require.Zero(t, rep.Inserted, "%d records of %s", n, sensor)
+			require.Equal(t, want, digest(t, st), "%d records of %s", n, sensor)
+		}
 	}
 	// The last 500 records replaced by records that come later in the capture.
 	more, moreEnds := demo(t, 4000)

@@ -202,23 +202,28 @@ func (s *Store) Telescopes(ctx context.Context) ([]Telescope, error) {
 	return out, err
 }
 
-// Have tells, for each event of a batch, whether the table holds it already as a row of the input. Equal
-// events are told apart by their number: of three in the batch two are there if the table holds two.
+// Have tells, for each event of a batch, whether the table holds it already as a row of the input, of whatever sensor:
+// the sensor is what the user called it, and not in the content. Equal events are told apart by their number: of three in
+// the batch two are there if the table holds two.
 func (s *Store) Have(ctx context.Context, b *event.Batch, input uint64) ([]bool, error) {
 	have := make([]bool, b.Len())
 	if b.Len() == 0 {
 		return have, nil
 	}
 	seed := maphash.MakeSeed()
+	hash := func(e event.Event) uint64 {
+		e.Sensor = ""
+		return maphash.Comparable(seed, e)
+	}
 	wanted := make(map[uint64]int, b.Len())
 	for i := range have {
-		wanted[maphash.Comparable(seed, b.Row(i))]++
+		wanted[hash(b.Row(i))]++
 	}
 	var stored map[uint64]int
 	err := s.retry(ctx, "compare with stored events", func() error {
 		stored = make(map[uint64]int)
 		return s.eachEvent(ctx, input, slices.Min(b.Time), slices.Max(b.Time), func(e *event.Event) {
-			if h := maphash.Comparable(seed, *e); stored[h] < wanted[h] {
+			if h := hash(*e); stored[h] < wanted[h] {
 				stored[h]++
 			}
 		})
@@ -227,7 +232,7 @@ func (s *Store) Have(ctx context.Context, b *event.Batch, input uint64) ([]bool,
 		return nil, err
 	}
 	for i := range have {
-		h := maphash.Comparable(seed, b.Row(i))
+		h := hash(b.Row(i))
 		if stored[h] > 0 {
 			stored[h]--
 			have[i] = true

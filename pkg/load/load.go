@@ -15,6 +15,9 @@
 //  3. inserted: ClickHouse takes the batch under the token and drops it if it has seen the token;
 //  4. done: the ledger says so.
 //
+// Two loads of one content at the same time, perhaps of a file that grew in between, would cut different tiles and not
+// know of each other's: the second one waits for the first.
+//
 // A crash between 2 and 4 leaves an intent. The next run cuts at the same place, sends the same rows
 // under the same token, and ClickHouse keeps them once in the table and in every view. A crash
 // anywhere else leaves nothing behind. Decoding always starts at the beginning: what the decoder knows
@@ -172,19 +175,20 @@ func (l *Loader) load(ctx context.Context, in Input, rep *Report) error {
 		return nil
 	}
 	t := &tiler{loader: l, reader: r, input: in, report: rep, awaitedEnd: -1}
-	if err := t.identify(ctx); err != nil {
-		if errors.Is(err, ErrInterruptedElsewhere) {
-			rep.Err = err
-			return nil
+	t.head = r.Mark().Sum
+	rep.ID = binary.BigEndian.Uint64(t.head[:8])
+	err = l.alone(ctx, in.Name, t.head, func(ctx context.Context) error {
+		if err := t.identify(ctx); err != nil {
+			return err
 		}
+		err := t.run(ctx, first)
+		rep.Tally = r.Tally()
+		rep.Packets, rep.Offset = r.Records(), r.Offset()
 		return err
-	}
-	err = t.run(ctx, first)
+	})
 	if errors.Is(err, ErrInterruptedElsewhere) {
 		rep.Err, err = err, nil
 	}
-	rep.Tally = r.Tally()
-	rep.Packets, rep.Offset = r.Records(), r.Offset()
 	if err == nil && rep.Err == nil {
 		rep.Err = l.matchesNothing(rep)
 	}
@@ -249,8 +253,6 @@ type tiler struct {
 
 // identify looks the input up in the ledger by the sum of its beginning: the file header and the first record.
 func (t *tiler) identify(ctx context.Context) error {
-	t.head = t.reader.Mark().Sum
-	t.report.ID = binary.BigEndian.Uint64(t.head[:8])
 	known, err := t.loader.store.Marks(ctx, t.head)
 	if err != nil {
 		return fmt.Errorf("look %s up in the ledger: %w", t.input.Name, err)

@@ -12,10 +12,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"murmuration/pkg/capture"
 	"murmuration/pkg/engine/enginetest"
@@ -181,6 +183,29 @@ func TestCopiesThatShareABeginning(t *testing.T) {
 	rep := mustLoad(t, st, load.Options{BatchRows: 1000}, input("other.pcap", other))
 	require.NoError(t, rep.Err)
 	require.EqualValues(t, 1000, rep.Inserted)
+}
+
+// Loads of one content at the same time, cut differently and of a file that grew in between, count every event once: they
+// wait for each other.
+func TestLoadsOfOneContentAtTheSameTime(t *testing.T) {
+	data, ends := demo(t, 6000)
+	whole := newStore(t)
+	all := mustLoad(t, whole, load.Options{}, input("whole.pcap", data))
+	st := newStore(t)
+	var g errgroup.Group
+	var inserted atomic.Uint64
+	for i, l := range []struct {
+		records, batch int
+	}{{6000, 700}, {4000, 1000}, {5999, 100_000}, {3000, 800}} {
+		g.Go(func() error {
+			rep, err := load.New(st, load.Options{Sensor: "test", BatchRows: l.batch}).Load(t.Context(), input(fmt.Sprint(i), data[:ends[l.records-1]]))
+			inserted.Add(rep.Inserted)
+			return errors.Join(err, rep.Err)
+		})
+	}
+	require.NoError(t, g.Wait())
+	require.Equal(t, all.Events, inserted.Load())
+	require.Equal(t, digest(t, whole), digest(t, st))
 }
 
 // failing breaks off an input after some bytes, as a full disk or a pulled cable would.

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -126,8 +124,7 @@ func (l *Lease) other(ctx context.Context) (holder string, err error) {
 		if name == l.lock.table {
 			continue
 		}
-		until, who, _ := strings.Cut(strings.TrimPrefix(comment, "until "), " held by ")
-		if t, err := strconv.ParseInt(until, 10, 64); err == nil && t > now {
+		if who, stands := readClaim(comment, now); stands {
 			holder = who
 		} else {
 			expired = append(expired, name)

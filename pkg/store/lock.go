@@ -6,9 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -88,14 +85,7 @@ func (l *lock) claim(ctx context.Context, statement string) error {
 	if err := l.store.conn.QueryRow(ctx, "SELECT now64(3)").Scan(&now); err != nil {
 		return err //nolint:wrapcheck // lockSchema wraps it.
 	}
-	host, _ := os.Hostname()
-	host = strings.Map(func(r rune) rune {
-		if r == '\'' || r == '\\' || r < ' ' {
-			return '_'
-		}
-		return r
-	}, host)
-	comment := fmt.Sprintf("until %d held by process %d on %s", now.Add(lockFor).UnixMilli(), os.Getpid(), host)
+	comment := claimText(now.Add(lockFor))
 	if err := l.store.ddl(ctx, statement+"'"+comment+"'"); err != nil {
 		return err
 	}
@@ -121,8 +111,7 @@ func (l *lock) other(ctx context.Context) (string, error) {
 		if name == l.table {
 			continue
 		}
-		untilText, who, _ := strings.Cut(strings.TrimPrefix(comment, "until "), " held by ")
-		if until, err := strconv.ParseInt(untilText, 10, 64); err == nil && until > now {
+		if who, stands := readClaim(comment, now); stands {
 			holder = who
 		} else {
 			expired = append(expired, name)

@@ -84,7 +84,7 @@ func loadInputs(c *cli.Context, env environment) error {
 		errs := loadAll(ctx, l, inputs, progress, out)
 		out.total(len(leftAlone))
 		if out.events > 0 {
-			errs = append(errs, registerTelescopes(ctx, conn.store, c.String("sensor"), prefixes))
+			errs = append(errs, registerTelescopes(ctx, conn.store, c.String("sensor"), prefixes, env.stderr))
 		}
 		return joinErrors(errs)
 	})
@@ -106,10 +106,19 @@ func sensorTelescopes(ctx context.Context, st *store.Store, sensor string, prefi
 	return out, nil
 }
 
-// registerTelescopes keeps the prefixes of the command line for detection and for later loads. It is
-// called once something was found in them: a mistyped prefix should leave nothing behind.
-func registerTelescopes(ctx context.Context, st *store.Store, sensor string, prefixes []netip.Prefix) error {
+// registerTelescopes keeps the prefixes of the command line for detection and for later loads. It is called once
+// something was found in them, and leaves out those to which nothing goes: a mistyped prefix would be space that
+// nobody covers.
+func registerTelescopes(ctx context.Context, st *store.Store, sensor string, prefixes []netip.Prefix, stderr io.Writer) error {
 	for _, p := range prefixes {
+		touched, err := st.Touched(ctx, p)
+		if err != nil {
+			return err
+		}
+		if !touched {
+			fmt.Fprintf(stderr, "note: no event goes to the telescope %s, so it is not kept: check --telescope, or say `loader telescope add %s` if it is only quiet\n", p, p)
+			continue
+		}
 		if err := st.AddTelescope(ctx, store.Telescope{Prefix: p, Sensor: sensor}); err != nil {
 			return fmt.Errorf("add telescope %s: %w", p, err)
 		}

@@ -212,6 +212,16 @@ func TestTelescopesOfASensor(t *testing.T) {
 	require.Contains(t, works(t, "load", demoCapture, "--dsn", dsn, "--sensor", "other"), "keeps them: sensor=default telescopes=198.18.32.0/20")
 }
 
+// Of several prefixes those to which nothing goes are told and left out: they would be space that nobody covers.
+func TestAMistypedTelescopeBesideARightOne(t *testing.T) {
+	dsn := newDSN(t)
+	r := loader(t, "", "load", demoCapture, "--dsn", dsn, "--telescope", "::ffff:198.18.32.0/116", "--telescope", "203.0.113.0/24")
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stdout, " 62,780 new")
+	require.Contains(t, r.stderr, "note: no event goes to the telescope 203.0.113.0/24")
+	require.Equal(t, "prefix,sensor,since,until\n198.18.32.0/20,default,,\n", works(t, "telescope", "list", "--dsn", dsn, "--format", "csv"))
+}
+
 func TestDetectOnNothing(t *testing.T) {
 	r := loader(t, "", "detect", "--dsn", newDSN(t))
 	require.Equal(t, exitFailed, r.code)

@@ -134,6 +134,9 @@ func parsePrefixes(args []string) ([]netip.Prefix, error) {
 			}
 			p = netip.PrefixFrom(addr, addr.BitLen())
 		}
+		if p.Addr().Is4In6() && p.Bits() >= 96 { // ::ffff:192.0.2.0/120 is how some tools write 192.0.2.0/24.
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
 		if p.Masked() != p {
 			return nil, usagef("%s has bits set behind its length: did you mean %s?", a, p.Masked())
 		}

@@ -184,6 +184,9 @@ func (l *Loader) load(ctx context.Context, in Input, rep *Report) error {
 		err := t.run(ctx, first)
 		rep.Tally = r.Tally()
 		rep.Packets, rep.Offset = r.Records(), r.Offset()
+		for _, n := range rep.Tally.Events {
+			rep.Events += n // Also those that were decoded ahead of an insert that failed.
+		}
 		return err
 	})
 	if errors.Is(err, ErrInterruptedElsewhere) {
@@ -398,7 +401,6 @@ func (t *tiler) awaited(start int64) int64 {
 // put takes one tile through its life.
 func (t *tiler) put(ctx context.Context, tl *tile) error {
 	rows := uint64(tl.batch.Len())
-	t.report.Events += rows
 	m := t.mark(tl)
 	if k, ok := t.match(m); ok {
 		if k.Done {

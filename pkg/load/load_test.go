@@ -260,11 +260,16 @@ func TestAnInterruptedLoadIsResumed(t *testing.T) {
 				return bytes.NewReader(data[min(len(data), (reads-1)*32768):]).Read(p[:min(len(p), 32768)])
 			})), nil
 		}}
-		_, err := load.New(st, load.Options{Sensor: "test", BatchRows: 200}).Load(ctx, in)
+		rep, err := load.New(st, load.Options{Sensor: "test", BatchRows: 200}).Load(ctx, in)
 		cancel()
 		if err != nil {
 			require.ErrorIs(t, err, context.Canceled)
 		}
+		decoded := uint64(0)
+		for _, n := range rep.Tally.Events {
+			decoded += n
+		}
+		require.Equal(t, decoded, rep.Events, "the summary contradicts itself")
 	}
 	rep := mustLoad(t, st, load.Options{BatchRows: 200}, input("file.pcap", data))
 	require.NoError(t, rep.Err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"go4.org/netipx"
 
 	"murmuration/pkg/event"
 )
@@ -173,6 +174,17 @@ func (s *Store) RemoveTelescope(ctx context.Context, prefix netip.Prefix, sensor
 		return s.conn.Exec(ctx, "DELETE "+which+" SETTINGS lightweight_deletes_sync = 2", args...) //nolint:wrapcheck // retry wraps it.
 	})
 	return removed, err
+}
+
+// Touched reports whether any event went to an address of a prefix.
+func (s *Store) Touched(ctx context.Context, prefix netip.Prefix) (touched bool, err error) {
+	r := netipx.RangeOfPrefix(prefix)
+	from, to := event.IPOf(r.From()), event.IPOf(r.To())
+	err = s.retry(ctx, "look for events of a prefix", func() error {
+		return s.conn.QueryRow(ctx, "SELECT count() > 0 FROM (SELECT dst FROM target_days_state WHERE dst BETWEEN toIPv6({from:String}) AND toIPv6({to:String}) LIMIT 1)",
+			clickhouse.Named("from", netip.AddrFrom16(from).String()), clickhouse.Named("to", netip.AddrFrom16(to).String())).Scan(&touched)
+	})
+	return touched, err
 }
 
 // Telescopes returns the monitored prefixes.

@@ -53,7 +53,9 @@ func connect(c *cli.Context, log *slog.Logger) (*connection, error) {
 
 // createsDatabase says whether a command makes a server's database where it is missing, as those do that begin a
 // collection. The others refuse: a mistyped name should not look like a database without answers.
-func createsDatabase(c *cli.Context) bool { return c.Command.Name == "load" || c.Command.Name == "migrate" }
+func createsDatabase(c *cli.Context) bool {
+	return c.Command.Name == "load" || c.Command.Name == "migrate"
+}
 
 // resolve turns a DSN into the options of a store, starting or joining the embedded engine if it names one.
 func resolve(ctx context.Context, dsn, library string, log *slog.Logger) (*connection, store.Options, error) {

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"murmuration/pkg/capture"
+	"murmuration/pkg/load"
 )
 
 func TestEveryFormatOfEveryValue(t *testing.T) {
@@ -34,4 +37,15 @@ func TestCounts(t *testing.T) {
 	require.Equal(t, "0", thousands(0))
 	require.Equal(t, "1,000", thousands(1000))
 	require.Equal(t, "a 2, b 1", listed("", map[string]uint64{"b": 1, "a": 2, "c": 0}, ""))
+}
+
+// A capture that keeps too little of its packets is read to its end, and useless: that is said.
+func TestSummaryOfACaptureThatWasCutTooShort(t *testing.T) {
+	var out bytes.Buffer
+	s := loadSummary{w: &out}
+	s.add(&load.Report{Input: "a.pcap", Packets: 10, Tally: capture.Tally{Dropped: map[string]uint64{capture.ReasonTruncated: 9, capture.ReasonNotIP: 1}}})
+	require.Contains(t, out.String(), "capture at least 96 bytes")
+	out.Reset()
+	s.add(&load.Report{Input: "a.pcap", Packets: 10, Events: 1, Tally: capture.Tally{Dropped: map[string]uint64{capture.ReasonTruncated: 9}}})
+	require.NotContains(t, out.String(), "96 bytes")
 }

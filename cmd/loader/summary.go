@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"murmuration/pkg/capture"
 	"murmuration/pkg/event"
 	"murmuration/pkg/load"
 )
@@ -69,6 +70,9 @@ func (s *loadSummary) add(r *load.Report) {
 		r.Elapsed.Round(time.Millisecond), thousands(perSecond(r.Packets, r.Elapsed)))
 	if len(r.Tally.Dropped) > 0 {
 		fmt.Fprintf(s.w, "  not events%s\n", listed(": ", r.Tally.Dropped, ""))
+	}
+	if cut := r.Tally.Dropped[capture.ReasonTruncated]; r.Events == 0 && 2*cut > r.Packets {
+		fmt.Fprintln(s.w, "  the capture keeps too little of each packet to tell ports and flags: capture at least 96 bytes (tcpdump -s 96)")
 	}
 	if r.Known > 0 && r.Under != "" {
 		fmt.Fprintf(s.w, "  what is already loaded came in under other options and keeps them: %s\n", r.Under)

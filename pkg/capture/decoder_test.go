@@ -40,6 +40,9 @@ func TestTCPTechniques(t *testing.T) {
 		{ack, "data", event.KindOther, event.TechniqueNone},
 		{psh | ack, "", event.KindOther, event.TechniqueNone},
 		{syn | rst, "", event.KindOther, event.TechniqueNone},
+		{syn | ack | fin, "", event.KindScan, event.TechniqueNone},
+		{fin | syn | psh | ack | urg, "", event.KindScan, event.TechniqueNone},
+		{fin | syn | rst | psh | ack | urg, "", event.KindOther, event.TechniqueNone},
 	} {
 		conv := newConversation(t, Options{Sensor: "here"})
 		require.Equal(t, "", conv.tcp(false, c.flags, 77, c.payload))

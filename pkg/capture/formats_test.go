@@ -288,6 +288,7 @@ func TestRefusals(t *testing.T) {
 		{"snoop\x00\x00\x00", ErrNotCapture, "snoop"},
 		{"<!DOCTYPE html>", ErrNotCapture, "web page"},
 		{"hello, world", ErrNotCapture, "editcap"},
+		{twice(), ErrNotCapture, "compressed twice"},
 		{"\x1f\x8b\x00\x00", ErrTruncated, "too early"},
 		{"\x1f\x8b\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00", ErrCorrupt, "damaged"},
 		{"\x28\xb5\x2f\xfd\xff\xff\xff\xff\xff", ErrCorrupt, ""},
@@ -300,4 +301,17 @@ func TestRefusals(t *testing.T) {
 		assert.Contains(t, err.Error(), "some.pcap: byte 0: ")
 		assert.Contains(t, err.Error(), c.says)
 	}
+}
+
+// twice is gzip in gzip.
+func twice() string {
+	in := []byte(strings.Repeat("capture", 10))
+	for range 2 {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, _ = w.Write(in) // Into memory: it cannot fail.
+		_ = w.Close()
+		in = b.Bytes()
+	}
+	return string(in)
 }

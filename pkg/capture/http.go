@@ -44,8 +44,20 @@ const (
 )
 
 // parseRequest reads the head of an HTTP request at the start of p (RFC 9112, and HTTP/0.9's simple GET).
-// Where it returns partHTTP, r holds what could be read so far.
+// Empty lines in front of it are part of it, as servers take them (RFC 9112 2.2); alone they are something else. Where it
+// returns partHTTP, r holds what could be read so far.
 func parseRequest(p []byte) (r httpRequest, v verdict) {
+	text := bytes.TrimLeft(p[:min(len(p), maxMethod)], "\r\n")
+	empty := min(len(p), maxMethod) - len(text)
+	r, v = parseHead(p[empty:])
+	if v == fullHTTP {
+		r.size += empty
+	}
+	return r, v
+}
+
+// parseHead reads a head without empty lines in front.
+func parseHead(p []byte) (r httpRequest, v verdict) {
 	space := bytes.IndexByte(p[:min(len(p), maxMethod)], ' ')
 	if space < 0 {
 		return r, mayBeMethod(p)

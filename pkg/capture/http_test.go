@@ -32,6 +32,11 @@ func TestParseRequest(t *testing.T) {
 		{"CONNECT a:443 HTTP/1.1\r\n\r\n", fullHTTP, "CONNECT", "a:443", "", "", 26, 0},
 		{"PROPFIND /dav HTTP/1.1\r\nno colon\r\n\r\n", fullHTTP, "PROPFIND", "/dav", "", "", 36, 0},
 		{"OPTIONS sip:nm SIP/2.0\r\n\r\n", fullHTTP, "OPTIONS", "sip:nm", "", "", 26, 0},
+		{"\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", fullHTTP, "GET", "/", "a", "", 30, 0},
+		{"\r\n\r\n", notHTTP, "", "", "", "", 0, 0},
+		{"\r\nGE", partHTTP, "", "", "", "", 0, 0},
+		{"\r\nHELO x\r\n", notHTTP, "", "", "", "", 0, 0},
+		{strings.Repeat("\r\n", 20), notHTTP, "", "", "", "", 0, 0},
 		{"GET /abc", partHTTP, "GET", "/abc", "", "", 0, 0},
 		{"GET /abc HTTP/1.1", partHTTP, "GET", "/abc", "", "", 0, 0},
 		{"GET /abc HT", partHTTP, "GET", "/abc", "", "", 0, 0},
@@ -67,6 +72,20 @@ const (
 	bodyC  = "GET /no HTTP/1.1\r\n\r\n"
 	server = "HTTP/1.1 200 OK\r\n\r\n"
 )
+
+// Empty lines in front of the first request do not hide it.
+func TestEmptyLinesBeforeARequest(t *testing.T) {
+	for _, segments := range [][]string{{"\r\n\r\n" + headA}, {"\r\n\r\nHE", headA[2:]}} {
+		c := newConversation(t, Options{})
+		c.open()
+		next := uint32(1001)
+		for _, s := range segments {
+			c.tcp(false, data, next, s)
+			next += uint32(len(s))
+		}
+		assert.Equal(t, []string{"HEAD /a curl"}, c.requests(), "%q", segments)
+	}
+}
 
 // One connection, several requests: each is one event.
 func TestKeepAlive(t *testing.T) {

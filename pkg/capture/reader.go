@@ -142,6 +142,8 @@ func hintFor(s *stream) string {
 		{"BZh", "it is compressed with bzip2: decompress it first"},
 		{"\xfd7zXZ", "it is compressed with xz: decompress it first"},
 		{"\x04\x22\x4d\x18", "it is compressed with lz4: decompress it first"},
+		{"\x1f\x8b", "it is compressed twice: decompress it once"},
+		{"\x28\xb5\x2f\xfd", "it is compressed twice: decompress it once"},
 		{"PK\x03\x04", "it is a zip archive: unpack it first"},
 		{"GMBU", "this is a Microsoft Network Monitor capture: convert it with `editcap -F pcap`"},
 		{"XCP\x00", "this is a NetXRay capture: convert it with `editcap -F pcap`"},

@@ -137,7 +137,8 @@ func (d *Decoder) strayTCP(at *place, low bool, p []byte, wire int) reason {
 	switch {
 	case flags&event.RST != 0 && flags&event.SYN == 0:
 		return d.emit(event.KindBackscatter, event.TechniqueRST)
-	case flags&(event.SYN|event.ACK) == event.SYN|event.ACK:
+	case flags&(event.SYN|event.ACK|event.FIN|event.RST|event.URG) == event.SYN|event.ACK:
+		// No stack accepts a connection with FIN, RST or URG as well: whoever sends that probes.
 		return d.emit(event.KindBackscatter, event.TechniqueSYNACK)
 	}
 	t := neverInConnection(flags)

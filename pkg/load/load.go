@@ -25,6 +25,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -45,7 +46,7 @@ import (
 )
 
 // ParserVersion is written with every tile. It changes when the same bytes would give other rows.
-const ParserVersion = 1
+const ParserVersion = 2
 
 // The default bounds of a batch. Whichever is reached first cuts it: rows because ClickHouse works
 // best with large blocks when views are attached, bytes because three batches are in memory at a time,
@@ -193,7 +194,7 @@ func (l *Loader) load(ctx context.Context, in Input, rep *Report) error {
 		rep.Err, err = err, nil
 	}
 	if err == nil && rep.Err == nil {
-		rep.Err = l.matchesNothing(rep)
+		rep.Err = cmp.Or(l.matchesNothing(rep), leftOut(rep))
 	}
 	return err
 }
@@ -218,6 +219,20 @@ func (l *Loader) matchesNothing(rep *Report) error {
 	}
 	return fmt.Errorf("%s: none of its %d packets is to or from the telescope %s, so nothing was loaded: check --telescope",
 		rep.Input, rep.Packets, joinPrefixes(l.opt.Telescopes))
+}
+
+// leftOut says so when packets were left out that a capture of another kind would have given as events: those of
+// an interface of an unknown link type, and all of a capture without one that can be used.
+func leftOut(rep *Report) error {
+	dropped := rep.Tally.Dropped
+	if n := dropped[capture.ReasonLinkType]; n > 0 {
+		return fmt.Errorf("%s: %d of its %d packets are of interfaces whose link type is not decoded, and were left out; the others were read",
+			rep.Input, n, rep.Packets)
+	}
+	if n := dropped[capture.ReasonTime]; n > 0 && n == rep.Packets {
+		return fmt.Errorf("%s: none of its %d packets has a time stamp that can be, so nothing was loaded: capture with time stamps", rep.Input, n)
+	}
+	return nil
 }
 
 func joinPrefixes(ps []netip.Prefix) string {

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -304,6 +305,37 @@ func TestATelescopeThatMatchesNothing(t *testing.T) {
 	require.ErrorContains(t, rep.Err, "203.0.113.0/24")
 	require.ErrorContains(t, rep.Err, "500 packets")
 	require.Zero(t, rep.Inserted)
+}
+
+// Packets that another capture would have given as events are not passed over: those of an interface of an unknown
+// link type, and all where there is no time.
+func TestPacketsThatCannotBeUsedAreSaid(t *testing.T) {
+	block := func(kind uint32, body ...[]byte) []byte {
+		b := slices.Concat(body...)
+		b = append(b, make([]byte, -len(b)&3)...)
+		n := binary.LittleEndian.AppendUint32(nil, uint32(12+len(b)))
+		return slices.Concat(binary.LittleEndian.AppendUint32(nil, kind), n, b, n)
+	}
+	words := func(v ...uint32) []byte {
+		var b []byte
+		for _, w := range v {
+			b = binary.LittleEndian.AppendUint32(b, w)
+		}
+		return b
+	}
+	data, ends := demo(t, 1)
+	packet := data[24+16 : ends[0]]
+	n := uint32(len(packet))
+	section := block(0x0a0d0d0a, words(0x1a2b3c4d, 1, 0xffffffff, 0xffffffff))
+	ethernet, unknown := block(1, words(1, 0)), block(1, words(147, 0))
+	timed := func(i uint32) []byte { return block(6, words(i, 400_000, 0, n, n), packet) }
+	st := newStore(t)
+	mixed := mustLoad(t, st, load.Options{}, input("mixed.pcapng", slices.Concat(section, ethernet, unknown, timed(0), timed(1))))
+	require.ErrorContains(t, mixed.Err, "mixed.pcapng: 1 of its 2 packets are of interfaces whose link type is not decoded")
+	require.EqualValues(t, 1, mixed.Inserted)
+	timeless := mustLoad(t, st, load.Options{}, input("timeless.pcapng", slices.Concat(section, ethernet, block(3, words(n), packet))))
+	require.ErrorContains(t, timeless.Err, "timeless.pcapng: none of its 1 packets has a time stamp")
+	require.Zero(t, timeless.Inserted)
 }
 
 func TestWhatCannotBeOpenedIsSaid(t *testing.T) {

@@ -53,10 +53,10 @@ func runDetect(c *cli.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	params := detect.DefaultParams()
-	params.Seed = c.Uint64("seed")
-	params.MinEvidence, params.MinSources = c.Float64("min-evidence"), c.Int("min-sources")
-	params.MinCoverage, params.Workers = c.Float64("min-coverage"), c.Int("workers")
+	params, err := detectParams(c)
+	if err != nil {
+		return err
+	}
 	sender, err := newSender(c)
 	if err != nil {
 		return err
@@ -88,6 +88,25 @@ func runDetect(c *cli.Context, env environment) error {
 		}
 		return writeCampaigns(env, rep, c.String("format"), c.Bool("explain"))
 	})
+}
+
+// detectParams reads the flags that decide what is a campaign.
+func detectParams(c *cli.Context) (detect.Params, error) {
+	p := detect.DefaultParams()
+	p.Seed = c.Uint64("seed")
+	p.MinEvidence, p.MinSources = c.Float64("min-evidence"), c.Int("min-sources")
+	p.MinCoverage, p.Workers = c.Float64("min-coverage"), c.Int("workers")
+	switch { // Written so that NaN is refused as well.
+	case !(p.MinEvidence > 0):
+		return p, usagef("--min-evidence takes a number above 0, not %v", p.MinEvidence)
+	case p.MinSources < 2:
+		return p, usagef("--min-sources takes at least 2, not %d: one source alone cannot share anything out", p.MinSources)
+	case !(p.MinCoverage >= 0 && p.MinCoverage <= 1):
+		return p, usagef("--min-coverage takes a share from 0 to 1, not %v", p.MinCoverage)
+	case p.Workers < 1:
+		return p, usagef("--workers takes at least 1, not %d", p.Workers)
+	}
+	return p, nil
 }
 
 var windowForm = regexp.MustCompile(`^([0-9]+)([hdw])$`)

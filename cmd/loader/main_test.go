@@ -108,6 +108,11 @@ func TestUsage(t *testing.T) {
 		{[]string{"query", "--dsn", "embedded"}, "--dsn takes embedded:DIR or clickhouse://"},
 		{[]string{"detect", "--window", "3y"}, "--window takes"},
 		{[]string{"detect", "now"}, "detect takes no arguments"},
+		{[]string{"detect", "--min-coverage", "5"}, "--min-coverage takes a share from 0 to 1"},
+		{[]string{"detect", "--min-coverage", "NaN"}, "--min-coverage takes a share from 0 to 1"},
+		{[]string{"detect", "--min-sources", "1"}, "--min-sources takes at least 2"},
+		{[]string{"detect", "--min-evidence", "-1"}, "--min-evidence takes a number above 0"},
+		{[]string{"detect", "--workers", "0"}, "--workers takes at least 1"},
 		{[]string{"telescope", "add"}, "at least one prefix"},
 		{[]string{"up", "x"}, "up takes no arguments"},
 		{[]string{"up", "--dsn", "clickhouse://host/scan"}, "--dsn names a server"},
@@ -179,6 +184,9 @@ func TestLoadDetectQuery(t *testing.T) {
 	r = loader(t, "", "query", "--dsn", dsn, "sources", "port=80")
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.stderr, "is missing")
+	r = loader(t, "", "query", "--dsn", dsn, "sources", "port=80", "port=81", "method=GET", "hours=24")
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.stderr, "port is given twice")
 	r = loader(t, "", "query", "--dsn", dsn, "sources", "port=80", "method='); DROP TABLE events; --", "hours=24")
 	require.Zero(t, r.code, r.stderr)
 	require.Contains(t, works(t, "query", "--dsn", dsn, "--format", "csv", "SELECT count() FROM "+db+".events"), "62780")

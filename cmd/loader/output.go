@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -161,7 +162,7 @@ func cell(v any) string {
 	switch k := reflect.ValueOf(v).Kind(); k {
 	case reflect.Slice, reflect.Array, reflect.Map, reflect.Struct:
 		// Lists and maps read best, and can be read back, as JSON.
-		if b, err := json.Marshal(v); err == nil {
+		if b, err := json.Marshal(plain(v)); err == nil {
 			return string(b)
 		}
 	case reflect.Float32, reflect.Float64:
@@ -175,5 +176,31 @@ func jsonValue(v any) ([]byte, error) {
 	if f := reflect.ValueOf(v); f.IsValid() && f.CanFloat() && (math.IsNaN(f.Float()) || math.IsInf(f.Float(), 0)) {
 		return []byte("null"), nil
 	}
-	return json.Marshal(v)
+	return json.Marshal(plain(v))
+}
+
+// plain turns lists of small numbers, which JSON takes for bytes and writes as base64, into lists of numbers, at any depth.
+func plain(v any) any {
+	r := reflect.ValueOf(v)
+	if _, text := v.(encoding.TextMarshaler); text || !r.IsValid() {
+		return v
+	}
+	switch r.Kind() {
+	case reflect.Slice, reflect.Array:
+		list := make([]any, r.Len())
+		for i := range list {
+			list[i] = plain(r.Index(i).Interface())
+		}
+		return list
+	case reflect.Map:
+		if r.Type().Key().Kind() != reflect.String {
+			return v
+		}
+		object := make(map[string]any, r.Len())
+		for it := r.MapRange(); it.Next(); {
+			object[it.Key().String()] = plain(it.Value().Interface())
+		}
+		return object
+	}
+	return v
 }

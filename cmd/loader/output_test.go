@@ -31,6 +31,18 @@ func TestEveryFormatOfEveryValue(t *testing.T) {
 	require.NotContains(t, b.String(), "\x1b", "what scanners send must not reach the terminal as it is")
 }
 
+// Lists of bytes are lists of numbers, wherever they stand.
+func TestListsOfSmallNumbers(t *testing.T) {
+	g := newTable("list", "tuple", "map", "ip", "none")
+	g.add([]uint8{1, 2}, []any{[]uint8{3}, net.ParseIP("192.0.2.1"), "x"}, map[string][]uint8{"a": {4}}, []net.IP{net.ParseIP("::1")}, []uint8{})
+	var b bytes.Buffer
+	require.NoError(t, g.write(&b, formatJSON))
+	require.Equal(t, `{"list":[1,2],"tuple":[[3],"192.0.2.1","x"],"map":{"a":[4]},"ip":["::1"],"none":[]}`+"\n", b.String())
+	b.Reset()
+	require.NoError(t, g.write(&b, formatTable))
+	require.Contains(t, b.String(), `[1,2]  [[3],"192.0.2.1","x"]`)
+}
+
 func TestCounts(t *testing.T) {
 	require.Equal(t, "1 row", count(1, "row"))
 	require.Equal(t, "1,234,567 rows", count(1234567, "row"))

@@ -75,6 +75,9 @@ func ask(ctx context.Context, st *store.Store, args []string) (*store.Result, er
 		if !ok {
 			return nil, usagef("%q is not PARAMETER=VALUE", a)
 		}
+		if _, twice := params[name]; twice {
+			return nil, usagef("%s is given twice", name)
+		}
 		params[name] = value
 	}
 	rows, err := st.Ask(ctx, args[0], params)

@@ -197,20 +197,48 @@ func TestAskRefusesWhatItDoesNotKnow(t *testing.T) {
 		require.ErrorIs(t, err, c.is)
 		assert.Contains(t, err.Error(), c.says)
 	}
-	for name, params := range map[string]map[string]string{
-		"a word for a number":  {"port": "http", "method": "GET", "hours": "1"},
-		"SQL in a number":      {"port": "80) OR (1 = 1", "method": "GET", "hours": "1"},
-		"nonsense for a time":  {"port": "80", "method": "GET", "hours": "1", "at": "yesterdayish"},
-		"a number beyond type": {"port": "99999999999", "method": "GET", "hours": "1"},
+	// What cannot be meant is refused here, before the server explains it by its own source.
+	for _, c := range []struct{ name, parameter, value, says string }{
+		{"sources", "port", "http", "a port from 0 to 65535"},
+		{"sources", "port", "80) OR (1 = 1", "a port from 0 to 65535"},
+		{"sources", "port", "65536", "a port from 0 to 65535"},
+		{"sources", "hours", "99999999999", "from 0 to 4294967295"},
+		{"sources", "at", "yesterdayish", "a time: 2026-06-15"},
+		{"sources", "at", "2026", "a time: 2026-06-15"},
+		{"target_sources", "prefix", "198.18.0.0/33", "a prefix such as"},
+		{"target_sources", "prefix", "", "a prefix such as"},
+		{"what_for", "network", "here", "a prefix such as"},
+		{"source_life", "source", "192.0.2", "an address such as"},
+		{"source_behaviour", "from", "June", "a day such as"},
 	} {
-		r, err := s.Ask(t.Context(), "sources", params)
-		if err == nil {
-			for r.Next() {
-			}
-			err = r.Err()
-			require.NoError(t, r.Close())
+		params := map[string]string{"port": "80", "method": "GET", "hours": "1"}
+		switch c.name {
+		case "target_sources", "what_for":
+			params = map[string]string{"hours": "1"}
+		case "source_life":
+			params = map[string]string{}
+		case "source_behaviour":
+			params = map[string]string{"to": "2026-06-02"}
 		}
-		assert.Error(t, err, name)
+		params[c.parameter] = c.value
+		_, err := s.Ask(t.Context(), c.name, params)
+		require.ErrorIs(t, err, ErrParameter, "%+v", c)
+		assert.ErrorContains(t, err, c.says)
+	}
+}
+
+// A time may be written as on the command line, in any zone; a prefix may be an address or have bits behind its length.
+func TestFormsOfParameters(t *testing.T) {
+	s := open(t)
+	for _, at := range []string{"2026-06-15", "2026-06-15 00:00:00", "2026-06-15 00:00", "2026-06-15T00:00:00", "2026-06-15T02:00:00+02:00", "2026-06-15 00:00:00.0"} {
+		r, err := s.Ask(t.Context(), "sources", map[string]string{"port": "80", "method": "", "hours": "24", "at": at})
+		require.NoError(t, err)
+		assert.Equal(t, "0\t0\t0\t2026-06-14 00:00:00 +0000 UTC\t2026-06-15 00:00:00 +0000 UTC\n", lines(t, r), at)
+	}
+	for _, prefix := range []string{"192.0.2.0/24", "192.0.2.7/24", "192.0.2.7", "2001:db8::1", "::/0"} {
+		r, err := s.Ask(t.Context(), "target_sources", map[string]string{"prefix": prefix, "hours": "1"})
+		require.NoError(t, err)
+		assert.Empty(t, lines(t, r), prefix)
 	}
 }
 

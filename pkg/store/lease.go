@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -106,10 +107,10 @@ func (l *Lease) try(ctx context.Context) (holder string, err error) {
 	return holder, err
 }
 
-// other returns who else holds a claim that still stands, and removes those that ran out.
+// other returns who else holds a claim that still stands, and removes those that ran out, also those of other leases: what
+// a killed loader was loading may never be asked for again.
 func (l *Lease) other(ctx context.Context) (holder string, err error) {
-	rows, err := l.lock.store.conn.Query(ctx, "SELECT name, comment, toUnixTimestamp64Milli(now64(3)) FROM system.tables WHERE database = currentDatabase() AND startsWith(name, '"+
-		leasePrefix(l.name)+"')")
+	rows, err := l.lock.store.conn.Query(ctx, "SELECT name, comment, toUnixTimestamp64Milli(now64(3)) FROM system.tables WHERE database = currentDatabase() AND match(name, '^lease_[a-z]+_[0-9a-f]+$')")
 	if err != nil {
 		return "", err //nolint:wrapcheck // TryLease wraps it.
 	}
@@ -124,10 +125,11 @@ func (l *Lease) other(ctx context.Context) (holder string, err error) {
 		if name == l.lock.table {
 			continue
 		}
-		if who, stands := readClaim(comment, now); stands {
-			holder = who
-		} else {
+		switch who, stands := readClaim(comment, now); {
+		case !stands && strings.HasPrefix(comment, "until "):
 			expired = append(expired, name)
+		case stands && strings.HasPrefix(name, leasePrefix(l.name)):
+			holder = who
 		}
 	}
 	if err := rows.Err(); err != nil {

@@ -74,11 +74,14 @@ func TestLease(t *testing.T) {
 // The claim of a process that died runs out and is swept away.
 func TestLeaseOfTheDead(t *testing.T) {
 	s := openWith(t, options(t))
-	require.NoError(t, s.ddl(t.Context(), "CREATE TABLE lease_work_dead (x UInt8) ENGINE = Memory COMMENT 'until 1790000000000 held by process 1 on nowhere'"))
+	for _, name := range []string{"lease_work_dead", "lease_loadmnop_0123456789abcdef"} {
+		require.NoError(t, s.ddl(t.Context(), "CREATE TABLE "+name+" (x UInt8) ENGINE = Memory COMMENT 'until 1790000000000 held by process 1 on nowhere'"))
+	}
+	require.NoError(t, s.ddl(t.Context(), "CREATE TABLE lease_car_feed (x UInt8) ENGINE = Memory COMMENT 'of somebody else'"))
 	ctx, l, err := s.TryLease(t.Context(), "work")
 	require.NoError(t, err)
 	require.NoError(t, l.Release(ctx))
-	require.Empty(t, table(t, s, "SELECT name FROM system.tables WHERE database = currentDatabase() AND name LIKE 'lease%'"))
+	require.Equal(t, "lease_car_feed\n", table(t, s, "SELECT name FROM system.tables WHERE database = currentDatabase() AND name LIKE 'lease%'"))
 }
 
 // A lease that cannot be renewed ends the work that it protects.

@@ -27,8 +27,9 @@
 // # Users
 //
 // "murmuration" owns the data and may not read files, addresses or other servers through table functions. "reader" may
-// only read, within limits. "default" has no password, comes from loopback, and may do nothing but open the listeners
-// (the library's own session needs it).
+// only read, within limits. "default" has no password, comes from loopback, and may do nothing but open and close the
+// listeners (the library's own session needs it, and the two are one privilege): another user of this machine can read
+// and change nothing with it, but can make the engine deaf until it is started again.
 //
 // One limit of the library's local mode is known: a dictionary created by SQL may have an EXECUTABLE source, so whoever
 // has the password of "murmuration" can run programs as the user who owns the data directory. That password is

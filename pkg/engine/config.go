@@ -62,8 +62,8 @@ func statements(text string) []string {
 
 // account is a user as users.xml has it.
 type account struct {
-	Name, PasswordSHA256, Profile string
-	Grants                        []string
+	Name, PasswordSHA256, Profile, Quota string
+	Grants                               []string
 }
 
 // settings is what the two templates are filled with.
@@ -82,11 +82,11 @@ type settings struct {
 func writeConfig(s settings, ownerPassword, readerPassword string, extraGrants []string) error {
 	s.MemoryRatio, s.ReaderMemory = memoryRatio, readerMemory
 	s.Accounts = []account{
-		{OwnerUser, sha256Hex(ownerPassword), "default", append(statements(ownerGrants), extraGrants...)},
-		{ReaderUser, sha256Hex(readerPassword), "reader", statements(readerGrants)},
+		{OwnerUser, sha256Hex(ownerPassword), "default", "default", append(statements(ownerGrants), extraGrants...)},
+		{ReaderUser, sha256Hex(readerPassword), "reader", "default", statements(readerGrants)},
 	}
 	if !s.Server {
-		s.Accounts = append(s.Accounts, account{Name: sessionUser, Profile: "default", Grants: statements(sessionGrants)})
+		s.Accounts = append(s.Accounts, account{Name: sessionUser, Profile: "default", Quota: "session", Grants: statements(sessionGrants)})
 	}
 	for path, text := range map[string]string{s.Layout.Config: configTemplate, s.Layout.Users: usersTemplate} {
 		t, err := template.New(path).Funcs(template.FuncMap{"xml": escapeXML}).Parse(text)

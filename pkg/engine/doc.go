@@ -27,9 +27,8 @@
 // # Users
 //
 // "murmuration" owns the data and may not read files, addresses or other servers through table functions. "reader" may
-// only read, within limits. "default" has no password, comes from loopback, and may do nothing but open and close the
-// listeners (the library's own session needs it, and the two are one privilege): another user of this machine can read
-// and change nothing with it, but can make the engine deaf until it is started again.
+// only read, within limits. "default" has no password, comes from loopback, and may do nothing but open the two listeners,
+// once (the library's own session needs it): the privilege for it is also that for closing them, so a quota ends it there.
 //
 // One limit of the library's local mode is known: a dictionary created by SQL may have an EXECUTABLE source, so whoever
 // has the password of "murmuration" can run programs as the user who owns the data directory. That password is

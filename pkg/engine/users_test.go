@@ -30,7 +30,7 @@ func TestWhatUsersMay(t *testing.T) {
 	userFiles := filepath.Join(enginetest.Engine(t).Dir(), "user_files")
 	require.NoError(t, os.WriteFile(filepath.Join(userFiles, db+".csv"), []byte("\"10.0.0.0/8\",\"net ten\"\n"), 0o600))
 	passwords := map[string]string{engine.OwnerUser: ep.Password, engine.ReaderUser: readerPassword(t, ep), "default": ""}
-	const denied, readonly, constraint, path, backupPath = "code: 497", "code: 164", "code: 452", "code: 481", "code: 36"
+	const denied, readonly, constraint, path, backupPath, quota = "code: 497", "code: 164", "code: 452", "code: 481", "code: 36", "code: 201"
 	for _, c := range []struct{ user, query, refused string }{
 		// The owner does everything the project needs …
 		{engine.OwnerUser, "CREATE TABLE DB.t (a UInt64, s String) ENGINE = MergeTree ORDER BY a", ""},
@@ -94,13 +94,16 @@ func TestWhatUsersMay(t *testing.T) {
 		{engine.ReaderUser, "SELECT 1 SETTINGS max_memory_usage = 0", constraint},
 		{engine.ReaderUser, "SELECT 1 SETTINGS max_execution_time = 0", constraint},
 		{engine.ReaderUser, "SELECT 1 SETTINGS max_execution_time = 86400", constraint},
-		// The library's own user can do nothing with the data.
+		// The library's own user can do nothing with the data; what changes anything is beyond its quota before its grants are asked.
 		{"default", "SELECT * FROM DB.t", denied},
 		{"default", "SELECT * FROM system.processes", denied},
 		{"default", "SELECT * FROM file('/etc/passwd', 'LineAsString')", denied},
-		{"default", "INSERT INTO DB.t (a) VALUES (1)", denied},
-		{"default", "CREATE DATABASE DB_2", denied},
-		{"default", "SYSTEM SHUTDOWN", denied},
+		{"default", "INSERT INTO DB.t (a) VALUES (1)", quota},
+		{"default", "CREATE DATABASE DB_2", quota},
+		{"default", "SYSTEM SHUTDOWN", quota},
+		// Nor can it make the engine deaf, though the privilege to open listeners is that to close them.
+		{"default", "SYSTEM STOP LISTEN HTTP", quota},
+		{"default", "SYSTEM STOP LISTEN TCP", quota},
 	} {
 		query := strings.NewReplacer("DB", db, "FILES", userFiles).Replace(c.query)
 		err := connect(t, ep, c.user, passwords[c.user]).Exec(t.Context(), query)

@@ -88,7 +88,8 @@ func (e *unopened) Error() string { return e.sentence }
 func (e *unopened) Unwrap() error { return e.cause }
 
 func directory(root string) (inputs []Input, leftOut []string, err error) {
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	// With a separator behind it a link to a directory is followed, as it was when it was found to be one.
+	err = filepath.WalkDir(filepath.Clean(root)+string(filepath.Separator), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			// An unreadable subdirectory is an input that fails by name, not the end of the walk.
 			inputs = append(inputs, Input{Name: path, Open: func() (io.ReadCloser, error) { return nil, openError(path, err) }})

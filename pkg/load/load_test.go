@@ -367,6 +367,13 @@ func TestInputsOfADirectory(t *testing.T) {
 	require.Equal(t, []string{filepath.Join(dir, "notes.txt")}, left)
 	_, _, err = load.Inputs([]string{t.TempDir()}, nil)
 	require.ErrorContains(t, err, "no capture in this directory")
+
+	link := filepath.Join(t.TempDir(), "captures")
+	require.NoError(t, os.Symlink(dir, link))
+	inputs, _, err = load.Inputs([]string{link}, nil)
+	require.NoError(t, err)
+	require.Len(t, inputs, 5)
+	require.Equal(t, filepath.Join(link, "a.pcapng"), inputs[0].Name)
 }
 
 // headOf reads the first record and returns the mark behind it, which names the input in the ledger.

@@ -51,7 +51,10 @@ func Inputs(args []string, stdin io.Reader) (inputs []Input, leftOut []string, e
 			return nil, nil, err
 		}
 		if len(in) == 0 {
-			return nil, nil, fmt.Errorf("%s: no capture in this directory: names must end in .pcap, .pcapng, .cap or .dmp, with .gz or .zst behind it if compressed; name a file to load it whatever it is called", a)
+			// An input that fails by name: it does not stop the others either.
+			in = []Input{{Name: a, Open: func() (io.ReadCloser, error) {
+				return nil, fmt.Errorf("%s: no capture in this directory: names must end in .pcap, .pcapng, .cap or .dmp, with .gz or .zst behind it if compressed; name a file to load it whatever it is called", a)
+			}}}
 		}
 		inputs, leftOut = append(inputs, in...), append(leftOut, out...)
 	}

@@ -365,7 +365,11 @@ func TestInputsOfADirectory(t *testing.T) {
 		filepath.Join(dir, "e.pcap.12.zst"), filepath.Join(dir, "sub/c.cap"), "-",
 	}, names)
 	require.Equal(t, []string{filepath.Join(dir, "notes.txt")}, left)
-	_, _, err = load.Inputs([]string{t.TempDir()}, nil)
+
+	inputs, _, err = load.Inputs([]string{t.TempDir(), filepath.Join(dir, "a.pcapng")}, nil)
+	require.NoError(t, err)
+	require.Len(t, inputs, 2, "an empty directory does not stop the others")
+	_, err = inputs[0].Open()
 	require.ErrorContains(t, err, "no capture in this directory")
 
 	link := filepath.Join(t.TempDir(), "captures")

@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"murmuration/pkg/load"
 	"murmuration/pkg/store"
@@ -62,6 +64,9 @@ func loadCommand(env environment) *cli.Command {
 func loadInputs(c *cli.Context, env environment) error {
 	if !c.Args().Present() {
 		return usagef("load takes files, directories or - for standard input")
+	}
+	if f, ok := env.stdin.(*os.File); ok && slices.Contains(c.Args().Slice(), "-") && term.IsTerminal(int(f.Fd())) {
+		return usagef("standard input is a terminal: pipe a capture into it, as in `tcpdump -w - | loader load -`")
 	}
 	prefixes, err := parsePrefixes(c.StringSlice("telescope"))
 	if err != nil {

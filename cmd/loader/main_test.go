@@ -201,6 +201,17 @@ func TestStandardInput(t *testing.T) {
 	require.Contains(t, r.stdout, "-: 62,780 packets")
 }
 
+// Nobody types a capture: waiting for one would look like a command that hangs.
+func TestStandardInputThatIsATerminal(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer terminal.Close()
+	var out bytes.Buffer
+	code := run(t.Context(), []string{"loader", "load", "-"}, environment{stdin: terminal, stdout: &out, stderr: &out})
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, out.String(), "standard input is a terminal")
+}
+
 // What was said of a sensor's telescopes stays, unless it was a mistake.
 func TestTelescopesOfASensor(t *testing.T) {
 	dsn := newDSN(t)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding"
 	"encoding/csv"
 	"encoding/json"
@@ -96,52 +97,90 @@ func printable(s string) string {
 	}, s)
 }
 
-func (g *grid) csv(w io.Writer) error {
-	out := csv.NewWriter(w)
-	if err := out.Write(g.columns); err != nil {
-		return err
-	}
+func (g *grid) csv(w io.Writer) error { return g.each(newCSV(w, g.columns)) }
+
+func (g *grid) json(w io.Writer) error { return g.each(newJSON(w, g.columns)) }
+
+func (g *grid) each(out rowWriter) error {
 	for _, r := range g.rows {
-		record := make([]string, len(r))
-		for i, v := range r {
-			record[i] = cell(v)
-		}
-		if err := out.Write(record); err != nil {
+		if err := out.row(r); err != nil {
 			return err
 		}
 	}
-	out.Flush()
-	return out.Error()
+	return out.end()
 }
 
-// json writes one object a line with the columns in their order.
-func (g *grid) json(w io.Writer) error {
-	for _, r := range g.rows {
-		var b strings.Builder
-		b.WriteByte('{')
-		for i, v := range r {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			name, err := json.Marshal(g.columns[i])
-			if err != nil {
-				return err
-			}
-			value, err := jsonValue(v)
-			if err != nil {
-				return fmt.Errorf("column %s: %w", g.columns[i], err)
-			}
-			b.Write(name)
-			b.WriteByte(':')
-			b.Write(value)
-		}
-		b.WriteString("}\n")
-		if _, err := io.WriteString(w, b.String()); err != nil {
-			return err
-		}
+// rowWriter prints rows one by one, for answers that are larger than memory.
+type rowWriter interface {
+	row(values []any) error
+	end() error
+}
+
+// newRowWriter returns nil for tables: they need the widths of all rows.
+func newRowWriter(w io.Writer, format string, columns []string) rowWriter {
+	switch format {
+	case formatCSV:
+		return newCSV(w, columns)
+	case formatJSON:
+		return newJSON(w, columns)
 	}
 	return nil
 }
+
+type csvWriter struct {
+	out    *csv.Writer
+	record []string
+}
+
+func newCSV(w io.Writer, columns []string) *csvWriter {
+	c := &csvWriter{out: csv.NewWriter(w), record: make([]string, len(columns))}
+	_ = c.out.Write(columns) // Its error comes again at the end.
+	return c
+}
+
+func (c *csvWriter) row(values []any) error {
+	for i, v := range values {
+		c.record[i] = cell(v)
+	}
+	return c.out.Write(c.record)
+}
+
+func (c *csvWriter) end() error {
+	c.out.Flush()
+	return c.out.Error()
+}
+
+// jsonWriter writes one object a line with the columns in their order.
+type jsonWriter struct {
+	out     *bufio.Writer
+	columns []string
+}
+
+func newJSON(w io.Writer, columns []string) *jsonWriter {
+	return &jsonWriter{out: bufio.NewWriter(w), columns: columns}
+}
+
+func (j *jsonWriter) row(values []any) error {
+	line := []byte{'{'}
+	for i, v := range values {
+		if i > 0 {
+			line = append(line, ',')
+		}
+		name, err := json.Marshal(j.columns[i])
+		if err != nil {
+			return err
+		}
+		value, err := jsonValue(v)
+		if err != nil {
+			return fmt.Errorf("column %s: %w", j.columns[i], err)
+		}
+		line = append(append(append(line, name...), ':'), value...)
+	}
+	_, err := j.out.Write(append(line, '}', '\n'))
+	return err
+}
+
+func (j *jsonWriter) end() error { return j.out.Flush() }
 
 // cell is a value as text.
 func cell(v any) string {

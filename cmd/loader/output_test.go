@@ -43,6 +43,22 @@ func TestListsOfSmallNumbers(t *testing.T) {
 	require.Contains(t, b.String(), `[1,2]  [[3],"192.0.2.1","x"]`)
 }
 
+// CSV and JSON go out while rows still come: an answer may be larger than memory. Tables need all rows for their widths.
+func TestRowsAreNotCollected(t *testing.T) {
+	for _, format := range []string{formatCSV, formatJSON} {
+		var b bytes.Buffer
+		out := newRowWriter(&b, format, []string{"n"})
+		const rows = 10_000
+		for n := range rows {
+			require.NoError(t, out.row([]any{n}))
+		}
+		require.Greater(t, b.Len(), rows, format)
+		require.NoError(t, out.end())
+		require.Contains(t, b.String(), "9999")
+	}
+	require.Nil(t, newRowWriter(&bytes.Buffer{}, formatTable, nil))
+}
+
 func TestCounts(t *testing.T) {
 	require.Equal(t, "1 row", count(1, "row"))
 	require.Equal(t, "1,234,567 rows", count(1234567, "row"))

@@ -40,16 +40,17 @@ func query(c *cli.Context, env environment) error {
 		if err != nil {
 			return err
 		}
+		if out := newRowWriter(env.stdout, c.String("format"), columnNames(rows)); out != nil {
+			return stream(rows, out)
+		}
 		g, err := collect(rows)
 		if err != nil {
 			return err
 		}
-		if err := g.write(env.stdout, c.String("format")); err != nil {
+		if err := g.table(env.stdout); err != nil {
 			return err
 		}
-		if c.String("format") == formatTable {
-			fmt.Fprintf(env.stdout, "%s in %s\n", count(len(g.rows), "row"), time.Since(started).Round(100*time.Microsecond))
-		}
+		fmt.Fprintf(env.stdout, "%s in %s\n", count(len(g.rows), "row"), time.Since(started).Round(100*time.Microsecond))
 		return nil
 	})
 }
@@ -107,27 +108,53 @@ func listQuestions(st *store.Store, env environment, format string) error {
 	return t.write(env.stdout, format)
 }
 
+func columnNames(rows *store.Result) []string {
+	names := make([]string, len(rows.Columns))
+	for i, c := range rows.Columns {
+		names[i] = c.Name
+	}
+	return names
+}
+
+// stream prints the rows of an answer as they come.
+func stream(rows *store.Result, out rowWriter) (err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	if err := eachRow(rows, out.row); err != nil {
+		return err
+	}
+	return out.end()
+}
+
 // collect reads the rows of an answer.
 func collect(rows *store.Result) (g *grid, err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	g = &grid{}
+	g = newTable(columnNames(rows)...)
 	for _, c := range rows.Columns {
-		g.columns = append(g.columns, c.Name)
 		g.numeric = append(g.numeric, isNumber(c.Type))
 	}
+	return g, eachRow(rows, func(values []any) error {
+		g.add(values...)
+		return nil
+	})
+}
+
+// eachRow calls f with every row, days as text: a time of day that the column does not have should not be printed.
+func eachRow(rows *store.Result, f func(values []any) error) error {
 	for rows.Next() {
 		values, err := rows.Values()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for i, v := range values {
 			if day, ok := v.(time.Time); ok && strings.HasPrefix(rows.Columns[i].Type, "Date") && !strings.HasPrefix(rows.Columns[i].Type, "DateTime") {
 				values[i] = day.Format(time.DateOnly)
 			}
 		}
-		g.add(values...)
+		if err := f(values); err != nil {
+			return err
+		}
 	}
-	return g, rows.Err()
+	return rows.Err()
 }
 
 // isNumber says whether values of a ClickHouse type are read best aligned to the right.

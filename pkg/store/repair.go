@@ -26,18 +26,32 @@ import (
 // countedBy says which events a rollup counts, as a condition on the events.
 func countedBy() map[string]string {
 	return map[string]string{
-		"port_hours":  "1",
-		"port_days":   "1",
-		"source_days": "1",
-		"target_days": "1",
-		"path_days":   "kind = 'request' AND method != ''",
-		"footprints":  "kind IN ('scan', 'request')",
+		"port_hours":    "1",
+		"port_days":     "1",
+		"source_days":   "1",
+		"target_days":   "1",
+		"path_days":     "kind = 'request' AND method != ''",
+		"footprints":    "kind IN ('scan', 'request')",
+		"demand_hours":  "kind IN ('scan', 'request')",
+		"demand_days":   "kind IN ('scan', 'request')",
+		"demand_dekads": "kind IN ('scan', 'request')",
+		"sensor_days":   "1",
 	}
+}
+
+// countedOnce says which rows of a rollup count every event once, as a condition on the rollup.
+func countedOnce(rollup string) string {
+	if strings.HasPrefix(rollup, "demand_") {
+		return "method = ''" // The other rows count requests once more.
+	}
+	return "1"
 }
 
 // rollups lists them in an order in which each can be made from what stands before it.
 func rollups() []string {
-	return []string{"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints"}
+	return []string{
+		"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints", "demand_hours", "demand_days", "demand_dekads", "sensor_days",
+	}
 }
 
 // settle makes a batch that may have been cut off complete, in the events and in every rollup.
@@ -56,9 +70,14 @@ func (s *Store) insertMissing(ctx context.Context, b *event.Batch, input uint64)
 	if err != nil {
 		return err
 	}
+	// What the table does not hold because it is too old is not missing, and sent again it would count twice in the rollups.
+	gone, err := s.Horizon(ctx, TierEvents)
+	if err != nil {
+		return err
+	}
 	var missing event.Batch
 	for i, known := range have {
-		if !known {
+		if !known && b.Time[i] >= gone.UnixMicro() {
 			e := b.Row(i)
 			missing.Append(&e)
 		}
@@ -86,8 +105,13 @@ func monthsOf(b *event.Batch) []uint32 {
 	return months
 }
 
+// startOfMonth is the first moment of a month such as 202604.
+func startOfMonth(month uint32) time.Time {
+	return time.Date(int(month/100), time.Month(month%100), 1, 0, 0, 0, 0, time.UTC)
+}
+
 // Repair holds every rollup against the events, month by month, and makes anew those that differ. It
-// returns what it made, as "port_hours 202604". Inserts that run meanwhile are waited for.
+// returns what it made, as "port_hours 202604". Inserts that run meanwhile are waited for. Months whose events may have expired are left alone.
 func (s *Store) Repair(ctx context.Context) ([]string, error) {
 	var months []uint32
 	err := s.retry(ctx, "list months", func() error {
@@ -101,8 +125,16 @@ func (s *Store) Repair(ctx context.Context) ([]string, error) {
 }
 
 func (s *Store) repair(ctx context.Context, months []uint32) ([]string, error) {
+	gone, err := s.Horizon(ctx, TierEvents)
+	if err != nil {
+		return nil, err
+	}
 	var made []string
 	for _, month := range months {
+		if startOfMonth(month).Before(gone) {
+			// Events of this month may have expired, so that its rollups hold more than could be made anew.
+			continue
+		}
 		for _, rollup := range rollups() {
 			differs, err := s.differs(ctx, rollup, month)
 			if err != nil {
@@ -149,18 +181,28 @@ func (s *Store) differs(ctx context.Context, rollup string, month uint32) (bool,
 
 // counts returns how many events a month has that a rollup should count, and how many the table counts.
 func (s *Store) counts(ctx context.Context, rollup, table string, month uint32) (events, counted uint64, err error) {
-	day := "day"
-	if rollup == "port_hours" {
-		day = "hour"
-	}
+	day := timeColumn(rollup)
 	err = s.conn.QueryRow(ctx, `SELECT
 			(SELECT count() FROM events WHERE toYYYYMM(ts) = {month:UInt32} AND (`+countedBy()[rollup]+`)),
-			(SELECT sum(t.events) FROM `+table+` AS t WHERE toYYYYMM(`+day+`) = {month:UInt32})`, clickhouse.Named("month", fmt.Sprint(month))).Scan(&events, &counted)
+			(SELECT sum(t.events) FROM `+table+` AS t WHERE toYYYYMM(`+day+`) = {month:UInt32} AND (`+countedOnce(rollup)+`))`, clickhouse.Named("month", fmt.Sprint(month))).Scan(&events, &counted)
 	return events, counted, err //nolint:wrapcheck // Callers run under retry, which wraps it.
 }
 
+// timeColumn is the column of a rollup, or of events, that its partitions are made of.
+func timeColumn(name string) string {
+	switch {
+	case name == "events":
+		return "ts"
+	case strings.HasSuffix(name, "_hours"):
+		return "hour"
+	case strings.HasSuffix(name, "_dekads"):
+		return "dekad"
+	}
+	return "day"
+}
+
 // feedSource finds the table that a feed reads.
-var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state)`?)")
+var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state|demand_days_state)`?)")
 
 // rebuild makes a month of a rollup from what its feed reads, beside the old one, and swaps the two at once. Two do not
 // rebuild at the same time.
@@ -210,10 +252,8 @@ func (s *Store) rebuild(ctx context.Context, rollup string, month uint32) (err e
 func ofMonth(feed string, month uint32) string {
 	return feedSource.ReplaceAllStringFunc(feed, func(from string) string {
 		table := strings.TrimPrefix(from, "FROM ")
-		column := "ts"
-		if strings.Contains(table, "port_hours_state") {
-			column = "hour"
-		}
+		name := strings.Trim(table[strings.LastIndexByte(table, '.')+1:], "`")
+		column := timeColumn(strings.TrimSuffix(name, "_state"))
 		return fmt.Sprintf("FROM (SELECT * FROM %s WHERE toYYYYMM(%s) = %d)", table, column, month)
 	})
 }

@@ -5,8 +5,10 @@
 -- method = '' counts every probe and request to the port; rows with a method count the requests with it, once more.
 -- Rows do not add up over methods.
 --
--- Granules are small, because rows are few and wide. Of the hours the day stands first in the order: the hours at the edges of a window are one
--- range for all ports, and a port over 90 days is 90 short ones. Of the days the port stands first: its days are one range.
+-- Hours and days stand in the order of the day: what a window has left over at its edges is one range for all ports. A port over 90
+-- days is 90 short ranges. Dekads (days 1 to 10, 11 to 20, 21 to the end of a month; no shorter time than a month can be cut into
+-- without crossing its end, which partitions and Repair need) are what questions about all ports read: a day has a row for nearly each
+-- of the 65,536 ports as soon as somebody tries them at random.
 CREATE TABLE IF NOT EXISTS demand_hours_state
 (
     hour      DateTime('UTC'),
@@ -21,7 +23,7 @@ CREATE TABLE IF NOT EXISTS demand_hours_state
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(hour)
 ORDER BY (toDate(hour), proto, dport, method, hour)
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 256
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 1024
 COMMENT 'States behind demand_hours.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS demand_hours_feed TO demand_hours_state AS
@@ -64,8 +66,8 @@ CREATE TABLE IF NOT EXISTS demand_days_state
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(day)
-ORDER BY (proto, dport, method, day)
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 64
+ORDER BY (day, proto, dport, method)
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 1024
 COMMENT 'States behind demand_days.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS demand_days_feed TO demand_days_state AS
@@ -94,6 +96,45 @@ AS SELECT
 FROM demand_days_state AS s
 GROUP BY day, proto, dport, method
 COMMENT 'Per UTC day, protocol, port and HTTP method (empty: everything): probes and requests, packets, distinct sources and targets. Distinct counts of several rows do not add up: use the questions.';
+
+CREATE TABLE IF NOT EXISTS demand_dekads_state
+(
+    dekad     Date COMMENT 'first day of it: the 1st, 11th or 21st',
+    proto     Enum8('other' = 0, 'icmp' = 1, 'igmp' = 2, 'tcp' = 6, 'udp' = 17, 'gre' = 47, 'esp' = 50, 'ah' = 51, 'icmpv6' = 58, 'sctp' = -124),
+    dport     UInt16,
+    method    LowCardinality(String) COMMENT 'HTTP method; empty: every probe and request to the port',
+    events    SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
+    packets   SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
+    sources   AggregateFunction(uniqCombined64(12), IPv6) COMMENT 'exact up to 128, then +-1.6 % (one standard error)' CODEC(ZSTD(1)),
+    targets   AggregateFunction(groupBitmap, UInt32) COMMENT 'exact for IPv4' CODEC(ZSTD(1))
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(dekad)
+ORDER BY (proto, dport, method, dekad)
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 512
+COMMENT 'States behind demand_dekads.';
+
+-- Fed from the days, whose blocks are already small, not from the events.
+CREATE MATERIALIZED VIEW IF NOT EXISTS demand_dekads_feed TO demand_dekads_state AS
+SELECT
+    toStartOfMonth(d.day) + 10 * least(intDiv(toDayOfMonth(d.day) - 1, 10), 2) AS dekad, d.proto AS proto, d.dport AS dport, d.method AS method,
+    sum(d.events) AS events,
+    sum(d.packets) AS packets,
+    uniqCombined64MergeState(12)(d.rough) AS sources,
+    groupBitmapMergeState(d.targets) AS targets
+FROM demand_days_state AS d
+GROUP BY dekad, proto, dport, method;
+
+CREATE VIEW IF NOT EXISTS demand_dekads
+AS SELECT
+    dekad, proto, dport, method,
+    sum(s.events) AS events,
+    sum(s.packets) AS packets,
+    uniqCombined64Merge(12)(s.sources) AS sources,
+    groupBitmapMerge(s.targets) AS targets
+FROM demand_dekads_state AS s
+GROUP BY dekad, proto, dport, method
+COMMENT 'Per third of a month, protocol, port and HTTP method (empty: everything): probes and requests, packets, distinct sources and targets. Distinct counts of several rows do not add up: use the questions.';
 
 CREATE TABLE IF NOT EXISTS sensor_days_state
 (

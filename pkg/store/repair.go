@@ -113,15 +113,61 @@ func startOfMonth(month uint32) time.Time {
 // Repair holds every rollup against the events, month by month, and makes anew those that differ. It
 // returns what it made, as "port_hours 202604". Inserts that run meanwhile are waited for. Months whose events may have expired are left alone.
 func (s *Store) Repair(ctx context.Context) ([]string, error) {
-	var months []uint32
-	err := s.retry(ctx, "list months", func() error {
-		return s.conn.QueryRow(ctx, "SELECT groupUniqArray(toUInt32(toYYYYMM(ts))) FROM events").Scan(&months)
-	})
+	months, err := s.months(ctx)
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(months)
 	return s.repair(ctx, months)
+}
+
+// months returns the months that there are events of.
+func (s *Store) months(ctx context.Context) (months []uint32, err error) {
+	err = s.retry(ctx, "list months", func() error {
+		return s.conn.QueryRow(ctx, "SELECT groupUniqArray(toUInt32(toYYYYMM(ts))) FROM events").Scan(&months)
+	})
+	slices.Sort(months)
+	return months, err
+}
+
+// backfill makes every rollup that there is, and that a migration may just have added, say what the events say. Who calls it holds the lock of the
+// schema. An insert that began before a feed was there does not reach it, and one that ends while a month is made anew may be lost
+// with the month that is replaced; so each month is compared until it agrees.
+func (s *Store) backfill(ctx context.Context) error {
+	months, err := s.months(ctx)
+	if err != nil || len(months) == 0 {
+		return err
+	}
+	var feeds []string
+	if err := s.retry(ctx, "list feeds", func() error {
+		return s.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'").Scan(&feeds)
+	}); err != nil {
+		return err
+	}
+	for _, rollup := range rollups() {
+		if !slices.Contains(feeds, rollup+"_feed") {
+			continue
+		}
+		for _, month := range months {
+			if err := s.backfillMonth(ctx, rollup, month); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) backfillMonth(ctx context.Context, rollup string, month uint32) error {
+	for {
+		differs, err := s.differs(ctx, rollup, month)
+		if err != nil || !differs {
+			return err
+		}
+		s.log.Info("filling a rollup from the events", "rollup", rollup, "month", month)
+		what := fmt.Sprintf("fill %s %d", rollup, month)
+		if err := s.retry(ctx, what, func() error { return s.rebuildLocked(ctx, rollup, month) }); err != nil {
+			return err
+		}
+	}
 }
 
 func (s *Store) repair(ctx context.Context, months []uint32) ([]string, error) {
@@ -219,6 +265,11 @@ func (s *Store) rebuild(ctx context.Context, rollup string, month uint32) (err e
 	if differs, err := s.differs(ctx, rollup, month); err != nil || !differs {
 		return err
 	}
+	return s.rebuildLocked(ctx, rollup, month)
+}
+
+// rebuildLocked is rebuild for who holds the lock of the schema.
+func (s *Store) rebuildLocked(ctx context.Context, rollup string, month uint32) (err error) {
 	var feed string
 	if err := s.conn.QueryRow(ctx, "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
 		clickhouse.Named("name", rollup+"_feed")).Scan(&feed); err != nil {

@@ -221,7 +221,8 @@ func (s *Store) setTTL(ctx context.Context, name string, days uint32) error {
 		days += 10 // It holds ten days from then, or eleven: the last of them counts.
 	}
 	// materialize_ttl_after_modify makes the server note for the parts that are there when they expire; only their metadata are written.
-	return s.ddl(ctx, fmt.Sprintf("ALTER TABLE %s MODIFY TTL toDateTime(%s) + toIntervalDay(%d)", name, column, days))
+	// A sum behind 2106 would begin again at 1970, and drop everything.
+	return s.ddl(ctx, fmt.Sprintf("ALTER TABLE %s MODIFY TTL toDateTime(least(toUInt64(toUnixTimestamp(%s)) + %d, 4294967295))", name, column, uint64(days)*86400))
 }
 
 // Expired returns how many rows of a tier are already older than days, and so would be dropped if that were set. It counts
@@ -233,7 +234,7 @@ func (s *Store) Expired(ctx context.Context, tier string, days uint32) (rows, al
 	name := tierTables(tier)[0]
 	column := timeColumn(strings.TrimSuffix(name, "_state"))
 	err = s.retry(ctx, "count what would expire", func() error {
-		return s.conn.QueryRow(ctx, "SELECT countIf("+column+" < now() - toIntervalDay({days:UInt32})), count() FROM "+name,
+		return s.conn.QueryRow(ctx, "SELECT countIf(toUInt64(toUnixTimestamp("+column+")) + 86400 * {days:UInt64} < toUnixTimestamp(now())), count() FROM "+name,
 			clickhouse.Named("days", fmt.Sprint(days))).Scan(&rows, &all)
 	})
 	return rows, all, err

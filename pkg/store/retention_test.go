@@ -121,6 +121,20 @@ func TestEveryRollupIsInATier(t *testing.T) {
 	}
 }
 
+// A hundred years from now is behind what DateTime can hold, and must not be taken for 1990.
+func TestLongRetentionDropsNothing(t *testing.T) {
+	s := open(t)
+	require.NoError(t, s.InsertEvents(t.Context(), agedBatch(10, 300), 1, "a"))
+	want := contents(t, s)
+	require.NoError(t, s.SetRetention(t.Context(), map[string]uint32{TierEvents: 36500, TierFootprints: 36500, TierHours: 36500, TierDays: 36500}))
+	for _, tier := range Tiers() {
+		for _, name := range tierTables(tier) {
+			expire(t, s, name)
+		}
+	}
+	assert.Equal(t, want, contents(t, s))
+}
+
 func TestRetentionThatCannotBe(t *testing.T) {
 	s := open(t)
 	for _, c := range []struct {

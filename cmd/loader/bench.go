@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -181,8 +182,8 @@ func benchQuestions(c *cli.Context, env environment) error {
 			}
 			at = last.Add(time.Second)
 		}
-		t := newTable("question", "rows", "rows_read", "bytes_read", "ms", "raw_rows_read", "raw_bytes_read", "raw_ms", "times")
-		t.numeric = []bool{false, true, true, true, true, true, true, true, true}
+		t := newTable("question", "rows", "rows_read", "bytes_read", "ms", "cpu_ms", "raw_rows_read", "raw_bytes_read", "raw_ms", "raw_cpu_ms")
+		t.numeric = []bool{false, true, true, true, true, true, true, true, true, true}
 		for _, s := range standards {
 			fmt.Fprintf(env.stderr, "asking %s\n", s.Name)
 			row, err := measureStandard(ctx, conn.store, s, at, days, repeat, raw)
@@ -237,17 +238,22 @@ func measureStandard(ctx context.Context, st *store.Store, s sql.Standard, at ti
 		}
 	}
 	q := medianCost(asked)
-	row := []any{s.Name, q.Rows, q.ReadRows, q.ReadBytes, milliseconds(q.Took)}
+	row := []any{s.Name, q.Rows, q.ReadRows, q.ReadBytes, milliseconds(q.Took), milliseconds(q.CPU)}
 	if raw == 0 {
 		return append(row, nil, nil, nil, nil), nil
 	}
 	r := medianCost(events)
-	return append(row, r.ReadRows, r.ReadBytes, milliseconds(r.Took), float64(int(10*r.Took.Seconds()/q.Took.Seconds()))/10), nil
+	return append(row, r.ReadRows, r.ReadBytes, milliseconds(r.Took), milliseconds(r.CPU)), nil
 }
 
+// medianCost is the cost of the median time, with the median of CPU.
 func medianCost(costs []store.Cost) store.Cost {
-	slices.SortFunc(costs, func(a, b store.Cost) int { return int(a.Took - b.Took) })
-	return costs[len(costs)/2]
+	slices.SortFunc(costs, func(a, b store.Cost) int { return cmp.Compare(a.CPU, b.CPU) })
+	cpu := costs[len(costs)/2].CPU
+	slices.SortFunc(costs, func(a, b store.Cost) int { return cmp.Compare(a.Took, b.Took) })
+	median := costs[len(costs)/2]
+	median.CPU = cpu
+	return median
 }
 
 func milliseconds(d time.Duration) float64 {

@@ -16,6 +16,7 @@ type Cost struct {
 	ReadRows  uint64 // that the server read
 	ReadBytes uint64 // uncompressed
 	Took      time.Duration
+	CPU       time.Duration // of the server: other than Took it does not grow with what else the machine does
 }
 
 // MeasureAsk asks a named question, reads its answer to the end and says what it took. Errors are those of Ask.
@@ -32,6 +33,12 @@ func (s *Store) measure(ctx context.Context, ask func(context.Context) (*Result,
 	ctx = clickhouse.Context(ctx, clickhouse.WithProgress(func(p *clickhouse.Progress) {
 		cost.ReadRows += p.Rows
 		cost.ReadBytes += p.Bytes
+	}), clickhouse.WithProfileEvents(func(events []clickhouse.ProfileEvent) {
+		for _, e := range events {
+			if e.Name == "UserTimeMicroseconds" || e.Name == "SystemTimeMicroseconds" {
+				cost.CPU += time.Duration(e.Value) * time.Microsecond
+			}
+		}
 	}))
 	started := time.Now()
 	r, err := ask(ctx)

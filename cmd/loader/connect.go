@@ -26,8 +26,8 @@ type connection struct {
 	applied []string
 }
 
-// connect opens the store that the flags name and brings its schema up to date.
-func connect(c *cli.Context, log *slog.Logger) (*connection, error) {
+// connect opens the store that the flags name, or another database beside it, and brings its schema up to date.
+func connect(c *cli.Context, log *slog.Logger, database string) (*connection, error) {
 	ctx := c.Context
 	dsn := flagString(c, "dsn")
 	if dsn == "" {
@@ -39,6 +39,9 @@ func connect(c *cli.Context, log *slog.Logger) (*connection, error) {
 	}
 	opt.Logger = log
 	opt.CreateDatabase = opt.CreateDatabase || createsDatabase(c)
+	if database != "" {
+		opt.Database, opt.CreateDatabase = database, true
+	}
 	if conn.store, err = store.Open(ctx, opt); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -103,12 +106,17 @@ var errEngineGone = errors.New("the embedded ClickHouse ended in the middle of t
 
 // withStore runs f on the store that the flags name. Its context ends when the engine does: without it
 // nothing that f waits for can come.
-func withStore(c *cli.Context, env environment, f func(context.Context, *connection, *slog.Logger) error) (err error) {
+func withStore(c *cli.Context, env environment, f func(context.Context, *connection, *slog.Logger) error) error {
+	return withDatabase(c, env, "", f)
+}
+
+// withDatabase is withStore on another database than the flags name, unless it is empty.
+func withDatabase(c *cli.Context, env environment, database string, f func(context.Context, *connection, *slog.Logger) error) (err error) {
 	log, err := newLogger(c, env.stderr)
 	if err != nil {
 		return err
 	}
-	conn, err := connect(c, log)
+	conn, err := connect(c, log, database)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func migrateCommand(env environment) *cli.Command {
 }
 
 func migrate(c *cli.Context, env environment, log *slog.Logger) error {
-	conn, err := connect(c, log)
+	conn, err := connect(c, log, "")
 	if err != nil {
 		return err
 	}

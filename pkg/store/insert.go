@@ -69,8 +69,13 @@ func (s *Store) InsertEvents(ctx context.Context, b *event.Batch, input uint64, 
 	if b.Len() == 0 {
 		return nil
 	}
+	gone, err := s.Horizon(ctx, TierEvents)
+	if err != nil {
+		return err
+	}
+	s.warnExpired(b, gone)
 	tries := 0
-	err := s.retry(ctx, "insert events", func() error {
+	err = s.retry(ctx, "insert events", func() error {
 		tries++
 		return s.insertOnce(ctx, b, input, token)
 	})

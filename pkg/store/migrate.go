@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"murmuration/sql"
@@ -99,10 +100,21 @@ func (s *Store) apply(ctx context.Context, m sql.Migration) error {
 			return fmt.Errorf("migration %s, statement %d (%s): %w", m.Name, i+1, firstLine(statement), s.explain(err))
 		}
 	}
+	if createsFeed(m) {
+		// Recorded once it is full, so that a migration that was cut off is filled by the next run.
+		if err := s.backfill(ctx); err != nil {
+			return fmt.Errorf("migration %s: %w", m.Name, err)
+		}
+	}
 	if err := s.conn.Exec(ctx, "INSERT INTO schema_migrations (number, name, checksum) VALUES (?, ?, ?)", uint32(m.Number), m.Name, m.Checksum); err != nil { //nolint:gosec // Small and positive.
 		return fmt.Errorf("record migration %s: %w", m.Name, s.explain(err))
 	}
 	return nil
+}
+
+// createsFeed says whether a migration adds rollups, which must then say what the events say that are there already.
+func createsFeed(m sql.Migration) bool {
+	return slices.ContainsFunc(m.Statements, func(statement string) bool { return strings.HasPrefix(statement, "CREATE MATERIALIZED VIEW") })
 }
 
 func firstLine(s string) string {

@@ -26,18 +26,32 @@ import (
 // countedBy says which events a rollup counts, as a condition on the events.
 func countedBy() map[string]string {
 	return map[string]string{
-		"port_hours":  "1",
-		"port_days":   "1",
-		"source_days": "1",
-		"target_days": "1",
-		"path_days":   "kind = 'request' AND method != ''",
-		"footprints":  "kind IN ('scan', 'request')",
+		"port_hours":    "1",
+		"port_days":     "1",
+		"source_days":   "1",
+		"target_days":   "1",
+		"path_days":     "kind = 'request' AND method != ''",
+		"footprints":    "kind IN ('scan', 'request')",
+		"demand_hours":  "kind IN ('scan', 'request')",
+		"demand_days":   "kind IN ('scan', 'request')",
+		"demand_dekads": "kind IN ('scan', 'request')",
+		"sensor_days":   "1",
 	}
+}
+
+// countedOnce says which rows of a rollup count every event once, as a condition on the rollup.
+func countedOnce(rollup string) string {
+	if strings.HasPrefix(rollup, "demand_") {
+		return "method = ''" // The other rows count requests once more.
+	}
+	return "1"
 }
 
 // rollups lists them in an order in which each can be made from what stands before it.
 func rollups() []string {
-	return []string{"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints"}
+	return []string{
+		"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints", "demand_hours", "demand_days", "demand_dekads", "sensor_days",
+	}
 }
 
 // settle makes a batch that may have been cut off complete, in the events and in every rollup.
@@ -56,9 +70,14 @@ func (s *Store) insertMissing(ctx context.Context, b *event.Batch, input uint64)
 	if err != nil {
 		return err
 	}
+	// What the table does not hold because it is too old is not missing, and sent again it would count twice in the rollups.
+	gone, err := s.Horizon(ctx, TierEvents)
+	if err != nil {
+		return err
+	}
 	var missing event.Batch
 	for i, known := range have {
-		if !known {
+		if !known && b.Time[i] >= gone.UnixMicro() {
 			e := b.Row(i)
 			missing.Append(&e)
 		}
@@ -86,23 +105,82 @@ func monthsOf(b *event.Batch) []uint32 {
 	return months
 }
 
+// startOfMonth is the first moment of a month such as 202604.
+func startOfMonth(month uint32) time.Time {
+	return time.Date(int(month/100), time.Month(month%100), 1, 0, 0, 0, 0, time.UTC)
+}
+
 // Repair holds every rollup against the events, month by month, and makes anew those that differ. It
-// returns what it made, as "port_hours 202604". Inserts that run meanwhile are waited for.
+// returns what it made, as "port_hours 202604". Inserts that run meanwhile are waited for. Months whose events may have expired are left alone.
 func (s *Store) Repair(ctx context.Context) ([]string, error) {
-	var months []uint32
-	err := s.retry(ctx, "list months", func() error {
-		return s.conn.QueryRow(ctx, "SELECT groupUniqArray(toUInt32(toYYYYMM(ts))) FROM events").Scan(&months)
-	})
+	months, err := s.months(ctx)
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(months)
 	return s.repair(ctx, months)
 }
 
+// months returns the months that there are events of.
+func (s *Store) months(ctx context.Context) (months []uint32, err error) {
+	err = s.retry(ctx, "list months", func() error {
+		return s.conn.QueryRow(ctx, "SELECT groupUniqArray(toUInt32(toYYYYMM(ts))) FROM events").Scan(&months)
+	})
+	slices.Sort(months)
+	return months, err
+}
+
+// backfill makes every rollup that there is, and that a migration may just have added, say what the events say. Who calls it holds the lock of the
+// schema. An insert that began before a feed was there does not reach it, and one that ends while a month is made anew may be lost
+// with the month that is replaced; so each month is compared until it agrees.
+func (s *Store) backfill(ctx context.Context) error {
+	months, err := s.months(ctx)
+	if err != nil || len(months) == 0 {
+		return err
+	}
+	var feeds []string
+	if err := s.retry(ctx, "list feeds", func() error {
+		return s.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'").Scan(&feeds)
+	}); err != nil {
+		return err
+	}
+	for _, rollup := range rollups() {
+		if !slices.Contains(feeds, rollup+"_feed") {
+			continue
+		}
+		for _, month := range months {
+			if err := s.backfillMonth(ctx, rollup, month); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) backfillMonth(ctx context.Context, rollup string, month uint32) error {
+	for {
+		differs, err := s.differs(ctx, rollup, month)
+		if err != nil || !differs {
+			return err
+		}
+		s.log.Info("filling a rollup from the events", "rollup", rollup, "month", month)
+		what := fmt.Sprintf("fill %s %d", rollup, month)
+		if err := s.retry(ctx, what, func() error { return s.rebuildLocked(ctx, rollup, month) }); err != nil {
+			return err
+		}
+	}
+}
+
 func (s *Store) repair(ctx context.Context, months []uint32) ([]string, error) {
+	gone, err := s.Horizon(ctx, TierEvents)
+	if err != nil {
+		return nil, err
+	}
 	var made []string
 	for _, month := range months {
+		if startOfMonth(month).Before(gone) {
+			// Events of this month may have expired, so that its rollups hold more than could be made anew.
+			continue
+		}
 		for _, rollup := range rollups() {
 			differs, err := s.differs(ctx, rollup, month)
 			if err != nil {
@@ -149,18 +227,28 @@ func (s *Store) differs(ctx context.Context, rollup string, month uint32) (bool,
 
 // counts returns how many events a month has that a rollup should count, and how many the table counts.
 func (s *Store) counts(ctx context.Context, rollup, table string, month uint32) (events, counted uint64, err error) {
-	day := "day"
-	if rollup == "port_hours" {
-		day = "hour"
-	}
+	day := timeColumn(rollup)
 	err = s.conn.QueryRow(ctx, `SELECT
 			(SELECT count() FROM events WHERE toYYYYMM(ts) = {month:UInt32} AND (`+countedBy()[rollup]+`)),
-			(SELECT sum(t.events) FROM `+table+` AS t WHERE toYYYYMM(`+day+`) = {month:UInt32})`, clickhouse.Named("month", fmt.Sprint(month))).Scan(&events, &counted)
+			(SELECT sum(t.events) FROM `+table+` AS t WHERE toYYYYMM(`+day+`) = {month:UInt32} AND (`+countedOnce(rollup)+`))`, clickhouse.Named("month", fmt.Sprint(month))).Scan(&events, &counted)
 	return events, counted, err //nolint:wrapcheck // Callers run under retry, which wraps it.
 }
 
+// timeColumn is the column of a rollup, or of events, that its partitions are made of.
+func timeColumn(name string) string {
+	switch {
+	case name == "events":
+		return "ts"
+	case strings.HasSuffix(name, "_hours"):
+		return "hour"
+	case strings.HasSuffix(name, "_dekads"):
+		return "dekad"
+	}
+	return "day"
+}
+
 // feedSource finds the table that a feed reads.
-var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state)`?)")
+var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state|demand_days_state)`?)")
 
 // rebuild makes a month of a rollup from what its feed reads, beside the old one, and swaps the two at once. Two do not
 // rebuild at the same time.
@@ -177,6 +265,11 @@ func (s *Store) rebuild(ctx context.Context, rollup string, month uint32) (err e
 	if differs, err := s.differs(ctx, rollup, month); err != nil || !differs {
 		return err
 	}
+	return s.rebuildLocked(ctx, rollup, month)
+}
+
+// rebuildLocked is rebuild for who holds the lock of the schema.
+func (s *Store) rebuildLocked(ctx context.Context, rollup string, month uint32) (err error) {
 	var feed string
 	if err := s.conn.QueryRow(ctx, "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
 		clickhouse.Named("name", rollup+"_feed")).Scan(&feed); err != nil {
@@ -210,10 +303,8 @@ func (s *Store) rebuild(ctx context.Context, rollup string, month uint32) (err e
 func ofMonth(feed string, month uint32) string {
 	return feedSource.ReplaceAllStringFunc(feed, func(from string) string {
 		table := strings.TrimPrefix(from, "FROM ")
-		column := "ts"
-		if strings.Contains(table, "port_hours_state") {
-			column = "hour"
-		}
+		name := strings.Trim(table[strings.LastIndexByte(table, '.')+1:], "`")
+		column := timeColumn(strings.TrimSuffix(name, "_state"))
 		return fmt.Sprintf("FROM (SELECT * FROM %s WHERE toYYYYMM(%s) = %d)", table, column, month)
 	})
 }

@@ -36,7 +36,6 @@ FROM
         AND ((hour >= first_hour AND hour < least(end_hour, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < end_hour))
     UNION ALL
     SELECT uniqCombined64MergeState(17)(d.sources), sum(d.events), sum(d.packets)
-    FROM port_days_state AS d
-    WHERE dport = {port:UInt32} AND kind IN ('scan', 'request') AND ({method:String} = '' OR method = upper({method:String}))
-        AND day >= first_day AND day < end_day
+    FROM demand_days_state AS d
+    WHERE dport = {port:UInt32} AND method = upper({method:String}) AND day >= first_day AND day < end_day
 )

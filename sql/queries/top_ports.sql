@@ -3,35 +3,64 @@
 -- Parameter hours UInt32: length of the time asked for
 -- Parameter at String: end of the time asked for, such as '2026-06-01 00:00:00' (UTC); now if left out
 --
--- One row per protocol and port (0 for protocols without ports): distinct sources and targets, events, packets; most sources first.
--- Whole hours: the first and the last hour that the time touches are complete.
--- Exactness: events, packets and targets exact; sources exact up to 4,096, then with a standard error of 0.29 %.
+-- One row for each of the 100 protocols and ports (0 for protocols without ports) with the most events: distinct sources and targets, events, packets;
+-- most sources first. A port that is left out has no more events, and so no more sources, than the least of them: whatever stands above
+-- that number is in its true order. Whole hours: the first and the last hour that the time touches are complete.
+-- Exactness: events, packets and targets exact; sources exact up to 128, then with a standard error of 1.6 %.
 -- Example: SELECT * FROM top_ports(hours = 24) LIMIT 20
 WITH
     parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
     until - toIntervalHour({hours:UInt32}) AS since,
     toStartOfHour(since) AS first_hour,
     toDate(first_hour - toIntervalSecond(1)) + 1 AS first_day,
-    toDate(until) AS end_day
+    toDate(until) AS end_day,
+    toStartOfMonth(first_day) + 10 * least(intDiv(toDayOfMonth(first_day) - 1, 10), 2) AS cut_dekad,
+    multiIf(cut_dekad = first_day, cut_dekad, toDayOfMonth(cut_dekad) < 21, cut_dekad + 10, toStartOfMonth(cut_dekad) + toIntervalMonth(1)) AS first_dekad,
+    toStartOfMonth(end_day) + 10 * least(intDiv(toDayOfMonth(end_day) - 1, 10), 2) AS end_dekad
 SELECT
     proto,
     dport,
-    uniqCombined64Merge(17)(s) AS sources,
-    groupBitmapMerge(t) AS targets,
-    sum(n) AS events,
-    sum(p) AS packets
+    uniqCombined64Merge(12)(x.sources) AS sources,
+    groupBitmapMerge(x.targets) AS targets,
+    sum(x.events) AS events,
+    sum(x.packets) AS packets
 FROM
 (
-    SELECT proto, dport, uniqCombined64MergeState(17)(h.sources) AS s, groupBitmapMergeState(h.targets) AS t, sum(h.events) AS n, sum(h.packets) AS p
-    FROM port_hours_state AS h
-    WHERE kind IN ('scan', 'request')
+    SELECT proto, dport, h.sources AS sources, h.targets AS targets, h.events AS events, h.packets AS packets
+    FROM demand_hours_state AS h
+    WHERE method = ''
         AND ((hour >= first_hour AND hour < least(until, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < until))
-    GROUP BY proto, dport
     UNION ALL
-    SELECT proto, dport, uniqCombined64MergeState(17)(d.sources), groupBitmapMergeState(d.targets), sum(d.events), sum(d.packets)
-    FROM port_days_state AS d
-    WHERE kind IN ('scan', 'request') AND day >= first_day AND day < end_day
+    SELECT proto, dport, d.rough, d.targets, d.events, d.packets
+    FROM demand_days_state AS d
+    WHERE method = '' AND ((day >= first_day AND day < least(end_day, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < end_day))
+    UNION ALL
+    SELECT proto, dport, k.sources, k.targets, k.events, k.packets
+    FROM demand_dekads_state AS k
+    WHERE method = '' AND k.dekad >= first_dekad AND k.dekad < end_dekad
+) AS x
+WHERE (proto, dport) IN
+(
+    -- Counting events is cheap, merging sets is not: the sets of the ports that may matter only.
+    SELECT proto, dport
+    FROM
+    (
+        SELECT proto, dport, h.events AS n
+        FROM demand_hours_state AS h
+        WHERE method = ''
+            AND ((hour >= first_hour AND hour < least(until, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < until))
+        UNION ALL
+        SELECT proto, dport, d.events
+        FROM demand_days_state AS d
+        WHERE method = '' AND ((day >= first_day AND day < least(end_day, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < end_day))
+        UNION ALL
+        SELECT proto, dport, k.events
+        FROM demand_dekads_state AS k
+        WHERE method = '' AND k.dekad >= first_dekad AND k.dekad < end_dekad
+    )
     GROUP BY proto, dport
+    ORDER BY sum(n) DESC, proto, dport
+    LIMIT 100
 )
 GROUP BY proto, dport
 ORDER BY sources DESC, events DESC, proto, dport

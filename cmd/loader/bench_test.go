@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/csv"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"murmuration/pkg/engine/enginetest"
+)
+
+// Generated traffic fills every rollup, is the same for the same seed, is there once however often it is asked for, and the standard
+// questions can be asked of it.
+func TestBench(t *testing.T) {
+	dsn, database := newDSN(t), enginetest.Name(t)
+	data := []string{"bench", "data", "--dsn", dsn, "--database", database, "--events", "30000", "--days", "20"}
+	require.Contains(t, works(t, data...), "30,000 events in database "+database+": 30,000 new")
+	digest := func(db string) string {
+		return works(t, "query", "--dsn", dsn, "--format", "csv", "SELECT count(), sum(cityHash64(*)) FROM (SELECT * EXCEPT (input) FROM "+db+".events)")
+	}
+	first := digest(database)
+	require.Contains(t, works(t, data...), ": 0 new")
+	require.Equal(t, first, digest(database))
+	other := enginetest.Name(t)
+	works(t, "bench", "data", "--dsn", dsn, "--database", other, "--events", "30000", "--days", "20", "--seed", "2")
+	require.NotEqual(t, first, digest(other))
+
+	out := works(t, "bench", "questions", "--dsn", dsn, "--database", database, "--days", "20", "--repeat", "1", "--repeat-raw", "1", "--format", "csv")
+	rows := parseCSV(t, csv.NewReader(strings.NewReader(out)))
+	require.Greater(t, len(rows), 5)
+	for _, r := range rows {
+		require.NotEqual(t, "0", r["rows"], r["question"])
+		require.NotEqual(t, "0", r["rows_read"], r["question"])
+	}
+	sizes := parseCSV(t, csv.NewReader(strings.NewReader(works(t, "bench", "bytes", "--dsn", dsn, "--database", database, "--format", "csv"))))
+	tables := map[string]string{}
+	for _, r := range sizes {
+		tables[r["table"]] = r["rows"]
+	}
+	require.Equal(t, "30000", tables["events"])
+	for _, name := range []string{"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints", "demand_hours", "demand_days", "demand_dekads", "sensor_days"} {
+		require.NotEmpty(t, tables[name], "%s has no rows", name)
+	}
+	// What it looks like: the rhythm of the day, a fifth of the probes on ports of no name, sources with a heavy tail, one tool a source.
+	shape := strings.Split(lines(works(t, "query", "--dsn", dsn, "--format", "csv", `SELECT
+			(SELECT max(n) / min(n) FROM (SELECT count() AS n FROM `+database+`.events GROUP BY toHour(ts))) AS rhythm,
+			(SELECT countIf(n < 20) / count() FROM (SELECT dport, count() OVER (PARTITION BY dport) AS n FROM `+database+`.events WHERE kind = 'scan')) AS rare,
+			(SELECT max(n) / avg(n) FROM (SELECT count() AS n FROM `+database+`.events GROUP BY src)) AS tail,
+			(SELECT countIf(n = 1) / count() FROM (SELECT uniqExact(tool) AS n FROM `+database+`.events WHERE technique = 'syn' GROUP BY src)) AS tools,
+			(SELECT uniqExact(dst) FROM `+database+`.events) > 1000 AS targets`))[1], ",")
+	require.Greater(t, number(t, shape[0]), 1.5)
+	require.InDelta(t, 0.2, number(t, shape[1]), 0.08)
+	require.Greater(t, number(t, shape[2]), 20.0)
+	require.Greater(t, number(t, shape[3]), 0.99, "two sources may have one address, seldom")
+	require.Equal(t, "1", shape[4])
+}
+
+func number(t *testing.T, s string) float64 {
+	t.Helper()
+	x, err := strconv.ParseFloat(s, 64)
+	require.NoError(t, err)
+	return x
+}
+
+func TestBenchKeepsApartFromLoads(t *testing.T) {
+	dsn := newDSN(t)
+	database := dsn[strings.LastIndex(dsn, "/")+1:]
+	works(t, "load", demoCapture, "--dsn", dsn, "--sensor", "demo")
+	data := []string{"bench", "data", "--dsn", dsn, "--database", database, "--events", "1000", "--days", "2"}
+	r := loader(t, "", data...)
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, "the database holds loads")
+	require.Contains(t, r.stderr, "--mix")
+	works(t, append(data, "--mix")...)
+	for _, tc := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"bench", "date"}, `bench has no "date"`},
+		{[]string{"bench", "data", "--events", "0"}, "--events takes"},
+		{[]string{"bench", "data", "--days", "0"}, "--days takes"},
+		{[]string{"bench", "data", "--days", "3000", "--until", "1971-01-01"}, "1970"},
+		{[]string{"bench", "questions", "--repeat", "0"}, "--repeat takes"},
+		{[]string{"bench", "questions", "--dsn", dsn, "--database", database, "--question", "top_prts"}, `did you mean "top_ports"`},
+	} {
+		r := loader(t, "", tc.args...)
+		require.Equal(t, exitUsage, r.code, "%v: %s", tc.args, r.stderr)
+		require.Contains(t, r.stderr, tc.says, "%v", tc.args)
+	}
+}
+
+func TestFillingSaysHowFarItIs(t *testing.T) {
+	f := newFilling(&strings.Builder{})
+	f.show(1_000_000, 5_000_000)
+	f.show(3_000_000, 5_000_000)
+	f.show(2_000_000, 5_000_000)
+	require.Equal(t, "3,000,000 of 5,000,000 events, 60 %, 100,000 events/s, 20s left", f.line(20*time.Second))
+}
+
+// BenchmarkQuestions asks the standard questions of a million generated events and, in the same run, the events themselves.
+func BenchmarkQuestions(b *testing.B) {
+	dsn, database := newDSN(b), enginetest.Name(b)
+	works(b, "bench", "data", "--dsn", dsn, "--database", database)
+	for b.Loop() {
+		b.Log("\n" + works(b, "bench", "questions", "--dsn", dsn, "--database", database, "--repeat", "3", "--repeat-raw", "1"))
+	}
+	b.Log("\n" + works(b, "bench", "bytes", "--dsn", dsn, "--database", database))
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"encoding/csv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRetention(t *testing.T) {
+	dsn := newDSN(t)
+	works(t, "load", demoCapture, "--dsn", dsn, "--sensor", "demo")
+	show := func() map[string]map[string]string {
+		out := map[string]map[string]string{}
+		for _, r := range parseCSV(t, csv.NewReader(strings.NewReader(works(t, "retention", "--dsn", dsn, "--format", "csv")))) {
+			out[r["tier"]] = r
+		}
+		return out
+	}
+	before := show()
+	require.Equal(t, "forever", before["events"]["kept"], "nothing expires unless it is set: the demo is of April")
+	require.Equal(t, "62780", before["events"]["rows"])
+	require.Equal(t, "2026-04", before["events"]["oldest"])
+	require.Equal(t, "180d", before["events"]["suggested"])
+
+	r := loader(t, "", "retention", "set", "events=1d", "hours=2y", "--dsn", dsn)
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, "events=1d would drop 62,780 of the 62,780 rows of events")
+	require.Equal(t, before, show())
+	works(t, "retention", "set", "events=50y", "hours=60y", "days=forever", "--dsn", dsn)
+	after := show()
+	require.Equal(t, []string{"50y", "60y", "forever"}, []string{after["events"]["kept"], after["hours"]["kept"], after["days"]["kept"]})
+	require.NotEmpty(t, after["events"]["since"])
+	require.Equal(t, "62780", after["events"]["rows"])
+	works(t, "retention", "set", "events=1d", "--drop", "--dsn", dsn)
+	require.Equal(t, "1d", show()["events"]["kept"])
+
+	for _, tc := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"set"}, "retention set takes TIER=TIME"},
+		{[]string{"set", "events"}, "is not TIER=TIME"},
+		{[]string{"set", "events=90"}, "is not TIER=TIME"},
+		{[]string{"set", "events=0d"}, "is not TIER=TIME"},
+		{[]string{"set", "weeks=90d"}, "there are events, footprints, hours, days"},
+		{[]string{"set", "events=3y", "hours=2y", "--drop", "--dsn", dsn}, "may not be kept for longer than the rollup"},
+		{[]string{"shw"}, `retention has no "shw"`},
+	} {
+		r := loader(t, "", append([]string{"retention"}, tc.args...)...)
+		require.Equal(t, exitUsage, r.code, "%v: %s", tc.args, r.stderr)
+		require.Contains(t, r.stderr, tc.says)
+	}
+}

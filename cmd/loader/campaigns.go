@@ -134,7 +134,11 @@ func campaignHistory(ctx context.Context, st *store.Store, env environment, id, 
 	k := &h.Campaign
 	fmt.Fprintf(env.stdout, "%s: %s, %s to %s, %s over all runs, longest pause %s\n%s\n", k.ID, k.State, k.First.Format(minuteForm), k.Last.Format(minuteForm),
 		count(int(k.SourcesEver), "source"), k.Pause, printable(k.Summary)) //nolint:gosec // Sources are counted by memory.
-	return nil
+	spread, err := campaign.SpreadOf(ctx, st, id)
+	if err == nil && spread != "" {
+		fmt.Fprintln(env.stdout, printable(spread))
+	}
+	return err
 }
 
 // linkText says what a link means for one of its two campaigns.

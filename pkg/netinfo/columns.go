@@ -1,0 +1,140 @@
+package netinfo
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// columns says which column means what; -1 is absent.
+type columns struct {
+	network, start, end, asn, name, country, geoname int
+}
+
+func noColumns() columns { return columns{-1, -1, -1, -1, -1, -1, -1} }
+
+// headings are the names that columns have in the files that are about, in lower case with _ for other signs.
+func headings() map[string]func(*columns) *int {
+	network := func(c *columns) *int { return &c.network }
+	start := func(c *columns) *int { return &c.start }
+	end := func(c *columns) *int { return &c.end }
+	asn := func(c *columns) *int { return &c.asn }
+	name := func(c *columns) *int { return &c.name }
+	country := func(c *columns) *int { return &c.country }
+	geoname := func(c *columns) *int { return &c.geoname }
+	out := map[string]func(*columns) *int{}
+	for _, h := range []struct {
+		to    func(*columns) *int
+		names string
+	}{
+		{network, "network prefix cidr ip_prefix ip_range range route subnet netblock net ip address ip_address"},
+		{start, "start start_ip ip_start range_start first first_ip network_start_ip from ip_from start_address"},
+		{end, "end end_ip ip_end range_end last last_ip network_last_ip to ip_to end_address"},
+		{asn, "asn as as_number autonomous_system_number as_num origin origin_as asnumber"},
+		{name, "name as_name asn_name autonomous_system_organization as_organization as_org organization organisation org as_description description asname scanner actor"},
+		{country, "country_code country_iso_code country cc iso_code country_code2 as_country_code"},
+		{geoname, "geoname_id"},
+	} {
+		for _, n := range strings.Fields(h.names) {
+			out[n] = h.to
+		}
+	}
+	return out
+}
+
+// columnsOf tells the columns by the names above them, or by what is in them. header says whether the first row is names.
+func columnsOf(ahead []row, format string) (c columns, header bool, err error) {
+	first := ahead[0].fields
+	if format != "list" && !isAddress(first[0]) && !strings.Contains(first[0], "/") {
+		c, err = named(first)
+		return c, true, err
+	}
+	return guessed(ahead), false, nil
+}
+
+func named(first []string) (columns, error) {
+	c, known := noColumns(), headings()
+	for i, h := range first {
+		h = strings.Map(func(r rune) rune {
+			if r == ' ' || r == '-' || r == '.' {
+				return '_'
+			}
+			return r
+		}, strings.ToLower(strings.TrimSpace(h)))
+		// The first column of a meaning counts: others with the like are details.
+		if to := known[h]; to != nil && *to(&c) < 0 {
+			*to(&c) = i
+		}
+	}
+	if c.network >= 0 || c.start >= 0 && c.end >= 0 {
+		return c, nil
+	}
+	return c, fmt.Errorf("%q is neither an address nor a column that says which networks are meant (network, or start_ip and end_ip)", clip(first[0]))
+}
+
+// guessed tells columns without names: addresses come first, then a number is an autonomous system, two letters are a
+// country, and what is left last is a name.
+func guessed(ahead []row) columns {
+	c, at := noColumns(), 1
+	if first := ahead[0].fields; len(first) > 1 && !strings.Contains(first[0], "/") && isAddress(first[1]) {
+		c.start, c.end, at = 0, 1, 2
+	} else {
+		c.network = 0
+	}
+	width := len(ahead[0].fields)
+	for i := at; i < width; i++ {
+		switch {
+		case c.asn < 0 && all(ahead, i, isASN):
+			c.asn = i
+		case all(ahead, i, isCountry):
+			// Of several (continent and country) the last before the names counts.
+			if c.name < 0 {
+				c.country = i
+			}
+		case c.name < 0 || c.country < 0:
+			c.name = i
+		}
+	}
+	return c
+}
+
+// all says whether every value of a column that is not empty is of a sort, and at least one is.
+func all(rows []row, i int, is func(string) bool) bool {
+	some := false
+	for _, r := range rows {
+		if i >= len(r.fields) {
+			continue
+		}
+		switch v := strings.TrimSpace(r.fields[i]); {
+		case v == "" || v == "-" || v == "None":
+		case !is(v):
+			return false
+		default:
+			some = true
+		}
+	}
+	return some
+}
+
+// kinds is what the columns can tell.
+func (c *columns) kinds() []string {
+	var out []string
+	if c.asn >= 0 {
+		out = append(out, KindASN)
+	}
+	if c.country >= 0 || c.geoname >= 0 {
+		out = append(out, KindCountry)
+	}
+	if len(out) == 0 || c.name >= 0 && c.asn < 0 && c.country < 0 {
+		out = []string{KindBenign}
+	}
+	return out
+}
+
+func (c *columns) benign() bool { return slices.Contains(c.kinds(), KindBenign) }
+
+// list takes the columns for those of a list of scanners.
+func (c *columns) list() { c.asn, c.country, c.geoname = -1, -1, -1 }
+
+var errShort = errors.New("the line has fewer columns than the ones before: was the file cut off?")

@@ -14,33 +14,23 @@ type columns struct {
 
 func noColumns() columns { return columns{-1, -1, -1, -1, -1, -1, -1} }
 
-// headings are the names that columns have in the files that are about, in lower case with _ for other signs.
-func headings() map[string]func(*columns) *int {
-	network := func(c *columns) *int { return &c.network }
-	start := func(c *columns) *int { return &c.start }
-	end := func(c *columns) *int { return &c.end }
-	asn := func(c *columns) *int { return &c.asn }
-	name := func(c *columns) *int { return &c.name }
-	country := func(c *columns) *int { return &c.country }
-	geoname := func(c *columns) *int { return &c.geoname }
-	out := map[string]func(*columns) *int{}
-	for _, h := range []struct {
-		to    func(*columns) *int
-		names string
-	}{
-		{network, "network prefix cidr ip_prefix ip_range range route subnet netblock net ip address ip_address"},
-		{start, "start start_ip ip_start range_start first first_ip network_start_ip from ip_from start_address"},
-		{end, "end end_ip ip_end range_end last last_ip network_last_ip to ip_to end_address"},
-		{asn, "asn as as_number autonomous_system_number as_num origin origin_as asnumber"},
-		{name, "name as_name asn_name autonomous_system_organization as_organization as_org organization organisation org as_description description asname scanner actor"},
-		{country, "country_code country_iso_code country cc iso_code country_code2 as_country_code"},
-		{geoname, "geoname_id"},
-	} {
-		for _, n := range strings.Fields(h.names) {
-			out[n] = h.to
-		}
+// heading lists the names that a column has in the files that are about, in lower case with _ for other signs; of several that are
+// there the earliest of the list counts.
+type heading struct {
+	to    *int
+	names string
+}
+
+func (c *columns) headings() []heading {
+	return []heading{
+		{&c.network, "network prefix cidr ip_prefix ip_range range route subnet netblock net ip address ip_address"},
+		{&c.start, "start_ip ip_start range_start first_ip network_start_ip ip_from start_address start first from"},
+		{&c.end, "end_ip ip_end range_end last_ip network_last_ip ip_to end_address end last to"},
+		{&c.asn, "autonomous_system_number asn as_number as_num asnumber origin_as origin as"},
+		{&c.name, "autonomous_system_organization as_name asn_name asname as_organization as_org as_description organization organisation org name description scanner actor"},
+		{&c.country, "country_code country_iso_code iso_code cc country_code2 as_country_code country"},
+		{&c.geoname, "geoname_id"},
 	}
-	return out
 }
 
 // columnsOf tells the columns by the names above them, or by what is in them. header says whether the first row is names.
@@ -54,17 +44,20 @@ func columnsOf(ahead []row, format string) (c columns, header bool, err error) {
 }
 
 func named(first []string) (columns, error) {
-	c, known := noColumns(), headings()
+	at := map[string]int{}
 	for i, h := range first {
-		h = strings.Map(func(r rune) rune {
-			if r == ' ' || r == '-' || r == '.' {
-				return '_'
+		h = strings.NewReplacer(" ", "_", "-", "_", ".", "_").Replace(strings.ToLower(strings.TrimSpace(h)))
+		if _, twice := at[h]; !twice {
+			at[h] = i
+		}
+	}
+	c := noColumns()
+	for _, h := range c.headings() {
+		for name := range strings.FieldsSeq(h.names) {
+			if i, ok := at[name]; ok {
+				*h.to = i
+				break
 			}
-			return r
-		}, strings.ToLower(strings.TrimSpace(h)))
-		// The first column of a meaning counts: others with the like are details.
-		if to := known[h]; to != nil && *to(&c) < 0 {
-			*to(&c) = i
 		}
 	}
 	if c.network >= 0 || c.start >= 0 && c.end >= 0 {

@@ -10,8 +10,8 @@ import (
 
 // Compile makes of the networks of several files one list of ranges, in order of their addresses, without overlaps. For each
 // kind by itself the smallest network that covers an address counts (the longest prefix, where they are prefixes); of
-// equal ones that of the later file, and in one file that of the later line. Neighbours that say the same are one range. The list
-// begins with the first address that something is known of; empty ranges stand where nothing is.
+// equally large ones that of the later file, and in one file the one that begins later, or stands later. Neighbours that say
+// the same are one range as far as their Block reaches.
 //
 // It is a sweep over the ends of all networks with a heap a kind, O(n log n). The networks are put in order where they
 // stand.
@@ -22,15 +22,40 @@ func Compile(files [][]Network) []Range {
 	}
 	s := sweep{files: files, at: make([]int, len(files))}
 	var out []Range
+	var now Range // what holds since the last end
 	for _, end := range ends(files) {
+		out = goOn(out, now, end)
 		s.advance(end)
-		fact := s.fact()
-		if len(out) == 0 && fact == (Fact{}) || len(out) > 0 && out[len(out)-1].Fact == fact {
-			continue
-		}
-		out = append(out, Range{First: end, Fact: fact})
+		now = Range{First: end, Fact: s.fact()}
+		out = put(out, now)
 	}
-	return out
+	return goOn(out, now, event.IP{})
+}
+
+// put adds a range where it says something new of its block.
+func put(out []Range, r Range) []Range {
+	before := Fact{}
+	if len(out) > 0 && Block(out[len(out)-1].First) == Block(r.First) {
+		before = out[len(out)-1].Fact
+	}
+	if before == r.Fact {
+		return out
+	}
+	return append(out, r)
+}
+
+// goOn says again what holds in every block that begins before end; the zero address is the end of all.
+func goOn(out []Range, now Range, end event.IP) []Range {
+	if now.Fact == (Fact{}) {
+		return out
+	}
+	for {
+		var ok bool
+		if now.First, ok = nextBlock(now.First); !ok || end != (event.IP{}) && compare(now.First, end) >= 0 {
+			return out
+		}
+		out = append(out, now)
+	}
 }
 
 // ends returns the addresses where what is known may change.

@@ -39,8 +39,8 @@ type Network struct {
 	Fact
 }
 
-// Range is a piece of the address space: what is known holds from First up to the next Range. Where nothing is known, a Range with an
-// empty Fact says so.
+// Range is a piece of the address space: what is known holds from First up to the next Range, or to the end of First's block. Where
+// something is known of a block's beginning and nothing of what follows, a Range with an empty Fact says so.
 type Range struct {
 	First event.IP
 	Fact
@@ -51,6 +51,32 @@ var (
 	firstIPv4 = event.IPOf(netip.MustParseAddr("0.0.0.0"))
 	lastIPv4  = event.IPOf(netip.MustParseAddr("255.255.255.255"))
 )
+
+// Block is the part of the address space that an address is in: a /16 of the IPv4 addresses (0xFFFF and the first 16 bits) or one of
+// the IPv6 addresses (the first 16 bits). No Range reaches over the end of a block, so that of a few addresses only
+// the ranges of their blocks need to be looked at.
+func Block(a event.IP) uint32 {
+	if compare(a, firstIPv4) >= 0 && compare(a, lastIPv4) <= 0 {
+		return 0xffff<<16 | uint32(a[12])<<8 | uint32(a[13])
+	}
+	return uint32(a[0])<<8 | uint32(a[1])
+}
+
+// nextBlock is where the block behind that of a begins, in the order of addresses; ok is false behind the last of all. (The
+// IPv4 addresses stand inside the first block of the IPv6 ones.)
+func nextBlock(a event.IP) (b event.IP, ok bool) {
+	switch {
+	case compare(a, firstIPv4) < 0:
+		return firstIPv4, true
+	case compare(a, lastIPv4) <= 0:
+		a[14], a[15] = 0xff, 0xff
+	default:
+		for i := 2; i < len(a); i++ {
+			a[i] = 0xff
+		}
+	}
+	return next(a)
+}
 
 func compare(a, b event.IP) int { return bytes.Compare(a[:], b[:]) }
 

@@ -20,6 +20,7 @@ type parser struct {
 	benign string            // name of a scanner where the row has none
 	places map[string]string // countries by geoname_id
 	names  map[string]string // every name once: files repeat them by the ten thousand
+	width  int               // columns that every line has
 }
 
 // network reads one row.
@@ -32,7 +33,7 @@ func (p *parser) network(fields []string) (n Network, err error) {
 	if err != nil {
 		return n, err
 	}
-	if last := max(p.columns.network, p.end, p.asn, p.country); last >= len(fields) {
+	if len(fields) < p.width {
 		return n, errShort
 	}
 	if p.asn < 0 && p.country < 0 && p.geoname < 0 {

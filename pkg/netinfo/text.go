@@ -42,6 +42,10 @@ func (f *File) readText(in *bufio.Reader, path string, opt Options) error {
 		cols.list()
 	}
 	p := parser{columns: cols, benign: opt.Benign, names: map[string]string{}}
+	if !cols.benign() {
+		// Lists are written by hand, with names here and there; a line of anything else that is short was cut off.
+		p.width = len(ahead[0].fields)
+	}
 	if cols.geoname >= 0 && cols.country < 0 {
 		if p.places, err = locations(path); err != nil {
 			return err

@@ -180,16 +180,16 @@ func (s *Store) putNetworks(ctx context.Context, load string, networks []netinfo
 }
 
 func (s *Store) putRanges(ctx context.Context, version uint64, ranges []netinfo.Range, report func(int)) error {
-	const statement = "INSERT INTO context_ranges_state (version, first, asn, as_name, country, benign)"
+	const statement = "INSERT INTO context_ranges_state (version, block, first, asn, as_name, country, benign)"
 	// A version that broke off has its number once: the next one is higher, so the token stands for the rows.
 	return s.putColumns(ctx, statement, fmt.Sprintf("ranges %d", version), len(ranges), func(from, to int) []any {
-		first := make([]event.IP, to-from)
+		first, blocks := make([]event.IP, to-from), make([]uint32, to-from)
 		var facts factColumns
 		for i := range first {
-			first[i] = ranges[from+i].First
+			first[i], blocks[i] = ranges[from+i].First, netinfo.Block(ranges[from+i].First)
 			facts.add(&ranges[from+i].Fact)
 		}
-		return append([]any{slices.Repeat([]uint64{version}, to-from), first}, facts.columns()...)
+		return append([]any{slices.Repeat([]uint64{version}, to-from), blocks, first}, facts.columns()...)
 	}, report)
 }
 

@@ -19,10 +19,17 @@ SELECT
     toString(c.benign) AS benign
 FROM
 (
-    SELECT DISTINCT src AS source, toUInt128(source) AS number, toUInt8(1) AS one, count() OVER () AS members
+    SELECT DISTINCT src AS source, toUInt128(source) AS number, toUInt32(if(bitShiftRight(number, 32) = 0xFFFF, bitShiftRight(number, 16), bitShiftRight(number, 112))) AS block, count() OVER () AS members
     FROM campaign_sources
     WHERE campaign = {campaign:String} AND run = (SELECT max(run) FROM campaigns WHERE campaign = {campaign:String})
 ) AS s
-LEFT ASOF JOIN context_ranges AS c ON c.one = s.one AND s.number >= c.number
+LEFT ASOF JOIN
+(
+    SELECT block, number, asn, as_name, country, benign FROM context_ranges WHERE block IN
+    (
+        SELECT toUInt32(if(bitShiftRight(toUInt128(src), 32) = 0xFFFF, bitShiftRight(toUInt128(src), 16), bitShiftRight(toUInt128(src), 112)))
+        FROM campaign_sources WHERE campaign = {campaign:String} AND run = (SELECT max(run) FROM campaigns WHERE campaign = {campaign:String})
+    )
+) AS c ON c.block = s.block AND s.number >= c.number
 GROUP BY network, asn, country, benign
 ORDER BY sources DESC, network, asn, country, benign

@@ -15,7 +15,8 @@ WITH
     splitByChar('/', {network:String}) AS cidr,
     position({network:String}, ':') = 0 AS is4,
     toUInt8(toUInt8(if(length(cidr) = 1, if(is4, '32', '128'), cidr[2])) + if(is4, 96, 0)) AS bits,
-    IPv6CIDRToRange(toIPv6(cidr[1]), toUInt8(bits + throwIf(bits > 128, 'a network is written such as 203.0.113.0/24 or 2001:db8::/32'))) AS range
+    IPv6CIDRToRange(toIPv6(cidr[1]), toUInt8(bits + throwIf(bits > 128, 'a network is written such as 203.0.113.0/24 or 2001:db8::/32'))) AS range,
+    arrayMap(a -> toUInt32(if(bitShiftRight(a, 32) = 0xFFFF, bitShiftRight(a, 16), bitShiftRight(a, 112))), [toUInt128(range.1), toUInt128(range.2)]) AS ends
 SELECT
     s.source AS src,
     s.n AS events,
@@ -31,7 +32,7 @@ SELECT
 FROM
 (
     SELECT
-        src AS source, toUInt128(source) AS number, toUInt8(1) AS one,
+        src AS source, toUInt128(source) AS number, toUInt32(if(bitShiftRight(number, 32) = 0xFFFF, bitShiftRight(number, 16), bitShiftRight(number, 112))) AS block,
         sum(x.events) AS n, sum(x.packets) AS p, groupBitmapMerge(x.targets) AS t, groupBitmapMerge(x.ports) AS d,
         min(x.first_seen) AS since_first, max(x.last_seen) AS until_last
     FROM source_days_state AS x
@@ -39,5 +40,10 @@ FROM
         AND src >= range.1 AND src <= range.2
     GROUP BY src
 ) AS s
-LEFT ASOF JOIN context_ranges AS c ON c.one = s.one AND s.number >= c.number
+LEFT ASOF JOIN
+(
+    -- The blocks of the network only. One that reaches over both families has all of them.
+    SELECT block, number, asn, as_name, country, benign FROM context_ranges
+    WHERE block >= ends[1] AND (block <= ends[2] OR range.1 <= toIPv6('0.0.0.0') AND range.2 >= toIPv6('255.255.255.255'))
+) AS c ON c.block = s.block AND s.number >= c.number
 ORDER BY events DESC, src

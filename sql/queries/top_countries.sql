@@ -21,11 +21,11 @@ SELECT
     countIf(c.benign != '') AS benign
 FROM
 (
-    SELECT toUInt128(src) AS number, toUInt8(1) AS one, sum(x.events) AS n, sum(x.packets) AS p
+    SELECT toUInt128(src) AS number, toUInt32(if(bitShiftRight(number, 32) = 0xFFFF, bitShiftRight(number, 16), bitShiftRight(number, 112))) AS block, sum(x.events) AS n, sum(x.packets) AS p
     FROM source_days_state AS x
     WHERE kind IN ('scan', 'request') AND day >= toDate(since) AND day <= toDate(until - toIntervalMicrosecond(1))
     GROUP BY src
 ) AS s
-LEFT ASOF JOIN context_ranges AS c ON c.one = s.one AND s.number >= c.number
+LEFT ASOF JOIN context_ranges AS c ON c.block = s.block AND s.number >= c.number
 GROUP BY country
 ORDER BY sources DESC, events DESC, country

@@ -38,15 +38,16 @@ COMMENT 'Networks as the files have them, of every load that is or was in force.
 CREATE TABLE IF NOT EXISTS context_ranges_state
 (
     version UInt64,
-    first   IPv6 COMMENT 'what is known holds from here up to the next row',
+    block   UInt32 COMMENT 'part of the address space that first is in: 0xFFFF and the first 16 bits of an IPv4 address, the first 16 bits of an IPv6 address',
+    first   IPv6 COMMENT 'what is known holds from here up to the next row, or to the end of the block',
     asn     UInt32 COMMENT 'autonomous system, 0 unknown',
     as_name LowCardinality(String),
     country LowCardinality(String) COMMENT 'two letters, empty unknown',
     benign  LowCardinality(String) COMMENT 'name of a scanner that is known to mean no harm'
 )
 ENGINE = MergeTree
-ORDER BY (version, first)
-SETTINGS non_replicated_deduplication_window = 10000
+ORDER BY (version, block, first)
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 1024
 COMMENT 'Ranges of every version that is or was in force.';
 
 CREATE VIEW IF NOT EXISTS context_files
@@ -65,7 +66,7 @@ FROM context_networks_state AS n INNER JOIN context_files AS f ON f.load = n.loa
 COMMENT 'Networks as the files in force have them, overlapping as they may.';
 
 CREATE VIEW IF NOT EXISTS context_ranges
-AS SELECT first, toUInt128(first) AS number, toUInt8(1) AS one, asn, as_name, country, benign
+AS SELECT block, first, toUInt128(first) AS number, asn, as_name, country, benign
 FROM context_ranges_state
 WHERE version = (SELECT max(version) FROM context_versions)
-COMMENT 'What is known of every address: a row holds from its first address up to the next row, empty where nothing is known. Without overlaps: the smallest network counts. For ASOF JOIN ON one AND number.';
+COMMENT 'What is known of addresses: a row holds from its first address (number is the same as a number) up to the next row or the end of its block. Without overlaps: the smallest network counts. For ASOF JOIN ON block and number.';

@@ -28,6 +28,21 @@ type connection struct {
 
 // connect opens the store that the flags name and brings its schema up to date.
 func connect(c *cli.Context, log *slog.Logger) (*connection, error) {
+	conn, err := open(c, log)
+	if err != nil {
+		return nil, err
+	}
+	if conn.applied, err = conn.store.Migrate(c.Context); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if len(conn.applied) > 0 {
+		log.InfoContext(c.Context, "schema brought up to date", "steps", conn.applied)
+	}
+	return conn, nil
+}
+
+// open opens the store that the flags name as it is.
+func open(c *cli.Context, log *slog.Logger) (*connection, error) {
 	ctx := c.Context
 	dsn := flagString(c, "dsn")
 	if dsn == "" {
@@ -40,12 +55,6 @@ func connect(c *cli.Context, log *slog.Logger) (*connection, error) {
 	opt.Logger = log
 	if conn.store, err = store.Open(ctx, opt); err != nil {
 		return nil, errors.Join(err, conn.Close())
-	}
-	if conn.applied, err = conn.store.Migrate(ctx); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	if len(conn.applied) > 0 {
-		log.InfoContext(ctx, "schema brought up to date", "steps", conn.applied)
 	}
 	return conn, nil
 }
@@ -93,7 +102,16 @@ var errEngineGone = errors.New("the embedded ClickHouse ended in the middle of t
 
 // withStore runs f on the store that the flags name. Its context ends when the engine does: without it
 // nothing that f waits for can come.
-func withStore(c *cli.Context, env environment, f func(context.Context, *connection, *slog.Logger) error) (err error) {
+func withStore(c *cli.Context, env environment, f func(context.Context, *connection, *slog.Logger) error) error {
+	return with(c, env, connect, f)
+}
+
+// withStoreAsItIs is withStore for what must find the database as it is, without a schema if it has none.
+func withStoreAsItIs(c *cli.Context, env environment, f func(context.Context, *connection, *slog.Logger) error) error {
+	return with(c, env, open, f)
+}
+
+func with(c *cli.Context, env environment, connect func(*cli.Context, *slog.Logger) (*connection, error), f func(context.Context, *connection, *slog.Logger) error) (err error) {
 	log, err := newLogger(c, env.stderr)
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ func resolve(ctx context.Context, dsn, library string, log *slog.Logger) (*conne
 
 func engineStore(e *engine.Engine) store.Options {
 	ep := e.Endpoint()
-	return store.Options{Addr: []string{ep.TCPAddr}, User: ep.User, Password: ep.Password, Database: store.DefaultDatabase, CreateDatabase: true}
+	return store.Options{Addr: []string{ep.TCPAddr}, HTTPAddr: ep.HTTPAddr, User: ep.User, Password: ep.Password, Database: store.DefaultDatabase, CreateDatabase: true}
 }
 
 // Close leaves the store first: the engine stops at once when no client is connected.

@@ -78,9 +78,9 @@ func guessed(ahead []row) columns {
 	width := len(ahead[0].fields)
 	for i := at; i < width; i++ {
 		switch {
-		case c.asn < 0 && all(ahead, i, isASN):
+		case c.asn < 0 && mostly(ahead, i, isASN):
 			c.asn = i
-		case all(ahead, i, isCountry):
+		case mostly(ahead, i, isCountry):
 			// Of several (continent and country) the last before the names counts.
 			if c.name < 0 {
 				c.country = i
@@ -92,22 +92,23 @@ func guessed(ahead []row) columns {
 	return c
 }
 
-// all says whether every value of a column that is not empty is of a sort, and at least one is.
-func all(rows []row, i int, is func(string) bool) bool {
-	some := false
+// mostly says whether most values of a column that are not empty are of a sort: a few that are not are mistakes, to be told
+// when they are read, and do not make the column something else.
+func mostly(rows []row, i int, is func(string) bool) bool {
+	yes, no := 0, 0
 	for _, r := range rows {
 		if i >= len(r.fields) {
 			continue
 		}
 		switch v := strings.TrimSpace(r.fields[i]); {
 		case v == "" || v == "-" || v == "None":
-		case !is(v):
-			return false
+		case is(v):
+			yes++
 		default:
-			some = true
+			no++
 		}
 	}
-	return some
+	return yes > 0 && yes >= no
 }
 
 // kinds is what the columns can tell.

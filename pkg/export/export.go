@@ -96,7 +96,8 @@ func (o *Options) window(ctx context.Context, st *store.Store) error {
 		if first.IsZero() {
 			return fmt.Errorf("%w: nothing is loaded yet; load a capture first (loader load FILE)", ErrNothing)
 		}
-		o.To = last.Add(time.Microsecond)
+		// The span is known to the second, and the second of the newest event belongs to the window.
+		o.To = last.Truncate(time.Second).Add(time.Second)
 	}
 	o.From = o.To.Add(-o.Window)
 	return nil

@@ -80,7 +80,7 @@ func runDetect(c *cli.Context, env environment) error {
 			fmt.Fprintln(env.stderr, "note:", n)
 		}
 		if sender != nil {
-			if err := tellOnce(ctx, env, conn.store, sender, log); err != nil {
+			if err := tellOnce(ctx, env, conn.store, sender, log, "detect"); err != nil {
 				return err
 			}
 		}

@@ -175,18 +175,16 @@ func writeCampaigns(env environment, rep *campaign.Report, format string) error 
 	return nil
 }
 
-// explain prints the reasons of every campaign, and how far its sources are spread.
+// explain prints the reasons of every campaign, what it looks for and how far its sources are spread.
 func explain(ctx context.Context, env environment, st *store.Store, rep *campaign.Report) error {
 	for i := range rep.Found {
 		fmt.Fprintf(env.stdout, "\n%s\n", rep.Found[i].ID)
 		for _, why := range rep.Found[i].Why {
 			fmt.Fprintln(env.stdout, "  ", why)
 		}
-		spread, err := campaign.SpreadOf(ctx, st, rep.Found[i].ID)
-		if err != nil {
+		if err := aboutCampaign(ctx, env, st, rep.Found[i].ID, "   "); err != nil {
 			return err
 		}
-		fmt.Fprintln(env.stdout, "  ", printable(spread))
 	}
 	return nil
 }

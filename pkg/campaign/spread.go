@@ -31,3 +31,22 @@ func spreadText(s *store.Spread) string {
 	}
 	return strings.Join(parts, "; ") + "."
 }
+
+// LooksFor says in a sentence what most sources of a campaign look for: ports and, of those that made requests, forms of paths, with what
+// these usually mean. It is empty for a campaign that no finished run saw.
+func LooksFor(ctx context.Context, st *store.Store, campaign string) (string, error) {
+	const most = 3 // ports, and paths
+	targets, err := st.CampaignTargets(ctx, campaign, most)
+	if err != nil || len(targets) == 0 {
+		return "", err //nolint:wrapcheck // It says what it did.
+	}
+	var parts []string
+	for _, t := range targets {
+		part := strings.TrimSpace(t.Method + " " + t.Name)
+		if t.Service != "" {
+			part += " (" + t.Service + ": " + t.LookingFor + ")"
+		}
+		parts = append(parts, part)
+	}
+	return "It looks for " + strings.Join(parts, "; ") + ".", nil
+}

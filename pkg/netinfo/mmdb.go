@@ -20,7 +20,7 @@ func (f *File) readMMDB(in io.Reader, opt Options) error {
 	if err != nil {
 		return fmt.Errorf("it is neither text nor a whole MaxMind database (was it cut off?): %w", err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }() // It only frees memory.
 	w := walker{facts: map[uintptr]Fact{}}
 	var all []Network
 	for r := range db.Networks() {

@@ -260,6 +260,10 @@ func Restore(ctx context.Context, st *store.Store, source string, o Options) (*M
 			return nil, explain(dir, err)
 		}
 		defer os.RemoveAll(unpacked) //nolint:errcheck // It lies in the engine's own directory.
+		if _, err := os.Stat(filepath.Join(unpacked, manifestName)); err != nil {
+			// It is the last file of an archive, and an archive may be cut between two files.
+			return nil, fmt.Errorf("%w %s: it holds no %s: was it cut off, or is it no backup of `loader backup`?", ErrPlace, dir, manifestName)
+		}
 		dir = unpacked
 	}
 	m, err := readManifest(dir)

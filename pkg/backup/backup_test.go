@@ -88,7 +88,9 @@ func TestRoundTrip(t *testing.T) {
 	for _, name := range []string{"directory", "file.tar", "file.tar.zst"} {
 		t.Run(name, func(t *testing.T) {
 			want, contents := answers(t, st), must(st.Contents(t.Context()))(t)
-			m, err := Create(t.Context(), st, filepath.Join(dir, name), options(t))
+			o := options(t)
+			o.NoVerify = isArchive(name) // What is packed was verified as a directory; once is enough here.
+			m, err := Create(t.Context(), st, filepath.Join(dir, name), o)
 			require.NoError(t, err)
 			assert.Equal(t, contents, m.Tables)
 			again := unmigrated(t)
@@ -280,11 +282,11 @@ func TestBadPlaces(t *testing.T) {
 	require.NoError(t, err)
 	info, err := os.Stat(cut)
 	require.NoError(t, err)
-	require.NoError(t, os.Truncate(cut, info.Size()/2))
+	require.NoError(t, os.Truncate(cut, info.Size()/2+100))
 	for source, says := range map[string]string{
 		dir:                        "it is no backup of `loader backup`",
 		filepath.Join(dir, "none"): "there is no such directory or file",
-		cut:                        "was it cut off?",
+		cut:                        "was it cut off",
 	} {
 		_, err := Restore(t.Context(), empty, source, options(t))
 		require.ErrorContains(t, err, says, source)

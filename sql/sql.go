@@ -1,5 +1,5 @@
 // Package sql holds every statement that murmuration keeps in ClickHouse: the numbered migrations
-// of the schema, the named questions, and the roles for real servers. It embeds the files and takes
+// of the schema, the named questions, the exports, and the roles for real servers. It embeds the files and takes
 // them apart; running them is pkg/store's work.
 //
 // # Names
@@ -33,7 +33,7 @@ import (
 	"strings"
 )
 
-//go:embed schema/*.sql queries/*.sql roles/*.sql
+//go:embed schema/*.sql queries/*.sql roles/*.sql exports/*.sql
 var files embed.FS
 
 // Migration is one numbered file of schema/.
@@ -90,20 +90,25 @@ func MigrationsIn(fsys fs.FS, dir string) ([]Migration, error) {
 }
 
 // Questions returns the named questions, sorted by name.
-func Questions() ([]Question, error) {
-	names, err := sqlFiles(files, "queries")
+func Questions() ([]Question, error) { return questionsIn("queries") }
+
+// Exports returns what can be exported for other tools, sorted by name: questions that become no views.
+func Exports() ([]Question, error) { return questionsIn("exports") }
+
+func questionsIn(dir string) ([]Question, error) {
+	names, err := sqlFiles(files, dir)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Question, 0, len(names))
 	for _, name := range names {
-		text, err := read(files, "queries", name)
+		text, err := read(files, dir, name)
 		if err != nil {
 			return nil, err
 		}
 		q, err := parseQuestion(strings.TrimSuffix(name, ".sql"), text)
 		if err != nil {
-			return nil, fmt.Errorf("queries/%s: %w", name, err)
+			return nil, fmt.Errorf("%s/%s: %w", dir, name, err)
 		}
 		out = append(out, q)
 	}

@@ -39,7 +39,7 @@ func newApp(env environment) *cli.App {
 			"Flags may stand before or after the arguments.",
 		Flags: connectionFlags(),
 		Commands: []*cli.Command{
-			upCommand(env), loadCommand(env), telescopeCommand(env), detectCommand(env), campaignsCommand(env), surgesCommand(env), queryCommand(env), migrateCommand(env), evaluateCommand(env), benchCommand(env), retentionCommand(env),
+			upCommand(env), loadCommand(env), telescopeCommand(env), contextCommand(env), detectCommand(env), campaignsCommand(env), surgesCommand(env), queryCommand(env), backupCommand(env), restoreCommand(env), exportCommand(env), retentionCommand(env), migrateCommand(env), evaluateCommand(env), benchCommand(env),
 		},
 		Reader: env.stdin, Writer: env.stdout, ErrWriter: env.stderr,
 		HideHelpCommand: true,

@@ -134,6 +134,20 @@ func campaignHistory(ctx context.Context, st *store.Store, env environment, id, 
 	k := &h.Campaign
 	fmt.Fprintf(env.stdout, "%s: %s, %s to %s, %s over all runs, longest pause %s\n%s\n", k.ID, k.State, k.First.Format(minuteForm), k.Last.Format(minuteForm),
 		count(int(k.SourcesEver), "source"), k.Pause, printable(k.Summary)) //nolint:gosec // Sources are counted by memory.
+	return aboutCampaign(ctx, env, st, id, "")
+}
+
+// aboutCampaign prints what it looks for and how far its sources are spread.
+func aboutCampaign(ctx context.Context, env environment, st *store.Store, id, indent string) error {
+	for _, about := range []func(context.Context, *store.Store, string) (string, error){campaign.LooksFor, campaign.SpreadOf} {
+		text, err := about(ctx, st, id)
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			fmt.Fprintf(env.stdout, "%s%s\n", indent, printable(text))
+		}
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,21 @@ type connection struct {
 
 // connect opens the store that the flags name, or another database beside it, and brings its schema up to date.
 func connect(c *cli.Context, log *slog.Logger, database string) (*connection, error) {
+	conn, err := open(c, log, database)
+	if err != nil {
+		return nil, err
+	}
+	if conn.applied, err = conn.store.Migrate(c.Context); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if len(conn.applied) > 0 {
+		log.InfoContext(c.Context, "schema brought up to date", "steps", conn.applied)
+	}
+	return conn, nil
+}
+
+// open opens the store that the flags name, or another database beside it, as it is.
+func open(c *cli.Context, log *slog.Logger, database string) (*connection, error) {
 	ctx := c.Context
 	dsn := flagString(c, "dsn")
 	if dsn == "" {
@@ -45,19 +61,13 @@ func connect(c *cli.Context, log *slog.Logger, database string) (*connection, er
 	if conn.store, err = store.Open(ctx, opt); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	if conn.applied, err = conn.store.Migrate(ctx); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	if len(conn.applied) > 0 {
-		log.InfoContext(ctx, "schema brought up to date", "steps", conn.applied)
-	}
 	return conn, nil
 }
 
 // createsDatabase says whether a command makes a server's database where it is missing, as those do that begin a
 // collection. The others refuse: a mistyped name should not look like a database without answers.
 func createsDatabase(c *cli.Context) bool {
-	return c.Command.Name == "load" || c.Command.Name == "migrate"
+	return slices.Contains([]string{"load", "migrate", "restore"}, c.Command.Name)
 }
 
 // resolve turns a DSN into the options of a store, starting or joining the embedded engine if it names one.
@@ -84,7 +94,7 @@ func resolve(ctx context.Context, dsn, library string, log *slog.Logger) (*conne
 
 func engineStore(e *engine.Engine) store.Options {
 	ep := e.Endpoint()
-	return store.Options{Addr: []string{ep.TCPAddr}, User: ep.User, Password: ep.Password, Database: store.DefaultDatabase, CreateDatabase: true}
+	return store.Options{Addr: []string{ep.TCPAddr}, HTTPAddr: ep.HTTPAddr, User: ep.User, Password: ep.Password, Database: store.DefaultDatabase, CreateDatabase: true}
 }
 
 // Close leaves the store first: the engine stops at once when no client is connected.
@@ -107,11 +117,22 @@ var errEngineGone = errors.New("the embedded ClickHouse ended in the middle of t
 // withStore runs f on the store that the flags name. Its context ends when the engine does: without it
 // nothing that f waits for can come.
 func withStore(c *cli.Context, env environment, f func(context.Context, *connection, *slog.Logger) error) error {
-	return withDatabase(c, env, "", f)
+	return with(c, env, connect, "", f)
 }
 
 // withDatabase is withStore on another database than the flags name, unless it is empty.
-func withDatabase(c *cli.Context, env environment, database string, f func(context.Context, *connection, *slog.Logger) error) (err error) {
+func withDatabase(c *cli.Context, env environment, database string, f func(context.Context, *connection, *slog.Logger) error) error {
+	return with(c, env, connect, database, f)
+}
+
+// withStoreAsItIs is withStore for what must find the database as it is, without a schema if it has none.
+func withStoreAsItIs(c *cli.Context, env environment, f func(context.Context, *connection, *slog.Logger) error) error {
+	return with(c, env, open, "", f)
+}
+
+type opener func(c *cli.Context, log *slog.Logger, database string) (*connection, error)
+
+func with(c *cli.Context, env environment, connect opener, database string, f func(context.Context, *connection, *slog.Logger) error) (err error) {
 	log, err := newLogger(c, env.stderr)
 	if err != nil {
 		return err

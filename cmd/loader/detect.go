@@ -16,6 +16,7 @@ import (
 
 	"murmuration/pkg/campaign"
 	"murmuration/pkg/detect"
+	"murmuration/pkg/store"
 )
 
 func detectCommand(env environment) *cli.Command {
@@ -79,14 +80,17 @@ func runDetect(c *cli.Context, env environment) error {
 			fmt.Fprintln(env.stderr, "note:", n)
 		}
 		if sender != nil {
-			if err := tellOnce(ctx, env, conn.store, sender, log); err != nil {
+			if err := tellOnce(ctx, env, conn.store, sender, log, "detect"); err != nil {
 				return err
 			}
 		}
 		if c.Bool("members") {
 			return writeMembers(env.stdout, rep)
 		}
-		return writeCampaigns(env, rep, c.String("format"), c.Bool("explain"))
+		if err := writeCampaigns(env, rep, c.String("format")); err != nil || !c.Bool("explain") || c.String("format") != formatTable {
+			return err
+		}
+		return explain(ctx, env, conn.store, rep)
 	})
 }
 
@@ -163,7 +167,7 @@ func writeMembers(w io.Writer, rep *campaign.Report) error {
 	return out.Error()
 }
 
-func writeCampaigns(env environment, rep *campaign.Report, format string, explain bool) error {
+func writeCampaigns(env environment, rep *campaign.Report, format string) error {
 	g := newTable("campaign", "first seen", "last seen", "sources", "ports", "tool", "coverage", "overlap", "evidence", "pattern", "targets")
 	if format != formatTable {
 		g.columns = []string{"campaign", "first_seen", "last_seen", "sources", "ports", "tool", "coverage", "overlap_ratio", "evidence", "pattern", "targets"}
@@ -187,12 +191,18 @@ func writeCampaigns(env environment, rep *campaign.Report, format string, explai
 	if rep.Undecided > 0 {
 		fmt.Fprintf(env.stdout, "%s shared out but too small to tell\n", count(rep.Undecided, "more group looks", "more groups look"))
 	}
-	if explain {
-		for i := range rep.Found {
-			fmt.Fprintf(env.stdout, "\n%s\n", rep.Found[i].ID)
-			for _, why := range rep.Found[i].Why {
-				fmt.Fprintln(env.stdout, "  ", why)
-			}
+	return nil
+}
+
+// explain prints the reasons of every campaign, what it looks for and how far its sources are spread.
+func explain(ctx context.Context, env environment, st *store.Store, rep *campaign.Report) error {
+	for i := range rep.Found {
+		fmt.Fprintf(env.stdout, "\n%s\n", rep.Found[i].ID)
+		for _, why := range rep.Found[i].Why {
+			fmt.Fprintln(env.stdout, "  ", why)
+		}
+		if err := aboutCampaign(ctx, env, st, rep.Found[i].ID, "   "); err != nil {
+			return err
 		}
 	}
 	return nil

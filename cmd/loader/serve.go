@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,8 @@ import (
 	"murmuration/pkg/campaign"
 	"murmuration/pkg/notify"
 	"murmuration/pkg/store"
+	"murmuration/pkg/surge"
+	"murmuration/pkg/surge/track"
 )
 
 // secretVariable holds the secret of the webhook. There is no flag for it: command lines are for everybody to read.
@@ -58,27 +61,32 @@ func newSender(c *cli.Context) (*notify.Sender, error) {
 }
 
 // tellOnce tells the webhook after a single run. What it does not take stays for the next run with the same webhook.
-func tellOnce(ctx context.Context, env environment, st *store.Store, sender *notify.Sender, log *slog.Logger) error {
+func tellOnce(ctx context.Context, env environment, st *store.Store, sender *notify.Sender, log *slog.Logger, command string) error {
 	var left uint64
 	c := &campaign.Courier{Store: st, Sender: sender, Logger: log, OnLook: func(n uint64) { left = n }}
 	if err := c.Look(ctx); err != nil {
 		return err
 	}
 	if left > 0 {
-		fmt.Fprintf(env.stderr, "note: %s has yet to be told of %s; the next `loader detect --notify` tries again\n", sender.Name(), count(int(left), "event")) //nolint:gosec // Few.
+		fmt.Fprintf(env.stderr, "note: %s has yet to be told of %s; the next `loader %s --notify` tries again\n", sender.Name(), count(int(left), "event"), command) //nolint:gosec // Few.
 	}
 	return nil
 }
 
-// serviceFlags are those of `loader detect --every`.
-func serviceFlags() []cli.Flag {
+// notifyFlags say whom to tell what of.
+func notifyFlags(what string) []cli.Flag {
 	return []cli.Flag{
-		&cli.DurationFlag{Name: "every", Usage: "stay and do a run every `INTERVAL` (1h, 30m), one over all hosts that share the database; without it, one run"},
-		&cli.StringFlag{Name: "notify", EnvVars: []string{"MURMURATION_NOTIFY"}, Usage: "tell the webhook at `URL` of campaigns that are new, grow or ended, by signed JSON"},
+		&cli.StringFlag{Name: "notify", EnvVars: []string{"MURMURATION_NOTIFY"}, Usage: "tell the webhook at `URL` of " + what + ", by signed JSON"},
 		&cli.StringFlag{Name: "notify-secret-file", EnvVars: []string{"MURMURATION_NOTIFY_SECRET_FILE"},
 			Usage: "`FILE` with the secret that signs what the webhook is told; without it, the variable " + secretVariable},
-		&cli.StringFlag{Name: "metrics", Usage: "with --every, answer Prometheus at `ADDRESS`/metrics, for example 127.0.0.1:9187"},
 	}
+}
+
+// serviceFlags are those of `loader detect --every`.
+func serviceFlags() []cli.Flag {
+	return append(notifyFlags("campaigns that are new, grow or ended and, with --every, of surges"),
+		&cli.DurationFlag{Name: "every", Usage: "stay and do a run every `INTERVAL` (1h, 30m), one over all hosts that share the database, and look for surges after each; without it, one run"},
+		&cli.StringFlag{Name: "metrics", Usage: "with --every, answer Prometheus at `ADDRESS`/metrics, for example 127.0.0.1:9187"})
 }
 
 // checkService refuses flags that do not go together.
@@ -133,6 +141,12 @@ func service(ctx context.Context, c *cli.Context, env environment, conn *connect
 	}
 	s := &campaign.Schedule{Store: conn.store, Every: c.Duration("every"), Options: opt, OnTurn: func(ctx context.Context, t campaign.Turn) {
 		m.turn(t)
+		if t.Status != "" {
+			// A look for surges that fails is made up for by the next one, and is no reason to stop detecting.
+			if err := watchSurges(ctx, conn.store, sender, log); err != nil {
+				log.WarnContext(ctx, "surges are behind", "error", err)
+			}
+		}
 		refresh(ctx)
 		select {
 		case kick <- struct{}{}:
@@ -148,6 +162,18 @@ func service(ctx context.Context, c *cli.Context, env environment, conn *connect
 		return context.Cause(ctx) // Nobody asked for the end: the engine is gone.
 	}
 	return nil
+}
+
+// watchSurges decides about the hours since the last look for surges, and tells the webhook, if there is one, of what it found.
+func watchSurges(ctx context.Context, st *store.Store, sender *notify.Sender, log *slog.Logger) error {
+	rep, err := track.Run(ctx, st, track.Options{Params: surge.DefaultParams(), Version: version, Logger: log})
+	if errors.Is(err, track.ErrNoData) {
+		return nil
+	}
+	if err != nil || sender == nil {
+		return err
+	}
+	return campaign.Tell(ctx, st, sender.Destination(), rep.News())
 }
 
 // turnText is the line of a turn in the service's output.

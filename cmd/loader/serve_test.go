@@ -76,6 +76,7 @@ func TestDetectService(t *testing.T) {
 		require.Contains(t, string(text), says)
 	}
 	require.NotContains(t, string(text), "murmuration_detect_last_success_timestamp_seconds 0\n")
+	require.Contains(t, works(t, "query", "--dsn", dsn, "--format", "csv", "SELECT status FROM surge_runs"), "done", "it looks for surges, too")
 	require.Zero(t, stop(), "told to stop, it ends well")
 
 	// The next to serve has nothing to do in this slot; a run by hand is free to go.

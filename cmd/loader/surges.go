@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"murmuration/pkg/campaign"
 	"murmuration/pkg/event"
 	"murmuration/pkg/store"
 	"murmuration/pkg/surge"
@@ -24,13 +25,13 @@ func surgesCommand(env environment) *cli.Command {
 			"surges and surge_runs, and prints the surges of the time. A run goes on where the last one ended: one every hour\n" +
 			"is cheap. An hour that still goes on is left for later unless --at names it.",
 		OnUsageError: usageErrorOf,
-		Flags: withConnection(
+		Flags: withConnection(append(notifyFlags("surges that began or ended in the last two weeks"),
 			formatFlag(),
 			&cli.StringFlag{Name: "window", Value: windowNew, Usage: "which hours to decide about: new (since the last run), all, or the last 12h, 90d, 2w again"},
 			timeFlag("at", "`TIME` at which the hours end; without it, the hour of the newest event"),
 			&cli.Float64Flag{Name: "false-per-month", Value: d.FalsePerMonth, Usage: "false alarms in 30 days, over all ports, that are acceptable: more finds smaller surges"},
 			&cli.UintFlag{Name: "min-sources", Value: uint(d.MinSources), Usage: "least distinct sources in the hour of an alarm"},
-		),
+		)...),
 		Action: func(c *cli.Context) error { return runSurges(c, env) },
 	}
 }
@@ -58,6 +59,10 @@ func runSurges(c *cli.Context, env environment) error {
 	if err := params.Check(); err != nil {
 		return usageError{err}
 	}
+	sender, err := newSender(c)
+	if err != nil {
+		return err
+	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, log *slog.Logger) error {
 		rep, err := track.Run(ctx, conn.store, track.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log})
 		if err != nil {
@@ -65,6 +70,15 @@ func runSurges(c *cli.Context, env environment) error {
 		}
 		if rep.To.Before(rep.Ready) {
 			fmt.Fprintf(env.stderr, "note: a week of past is needed before the first alarm: alarms begin at %s\n", rep.Ready.Format(time.RFC3339))
+		}
+		if sender != nil {
+			defer sender.Close()
+			if err := campaign.Tell(ctx, conn.store, sender.Destination(), rep.News()); err != nil {
+				return err
+			}
+			if err := tellOnce(ctx, env, conn.store, sender, log, "surges"); err != nil {
+				return err
+			}
 		}
 		from := rep.From
 		if c.String("window") == windowNew {

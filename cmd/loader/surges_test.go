@@ -1,9 +1,17 @@
 package main
 
 import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"murmuration/pkg/notify"
 )
 
 func TestSurges(t *testing.T) {
@@ -27,4 +35,41 @@ func TestSurges(t *testing.T) {
 	for _, args := range [][]string{{"surges", "now"}, {"surges", "--window", "3y"}, {"surges", "--min-sources", "1"}, {"surges", "--false-per-month", "0"}} {
 		require.Equal(t, exitUsage, loader(t, "", append(args, "--dsn", dsn)...).code, "%v", args)
 	}
+}
+
+// A webhook is told of surges once, signed, as of campaigns.
+func TestSurgesTellAWebhook(t *testing.T) {
+	const secret = "a secret for the tests"
+	key, err := notify.ParseSecret(secret)
+	require.NoError(t, err)
+	types := make(chan string, 1000)
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var e notify.Event
+		body, err := io.ReadAll(r.Body)
+		if err != nil || key.Verify(r.Header, body, time.Now()) != nil || json.Unmarshal(body, &e) != nil {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		types <- e.Type
+	}))
+	t.Cleanup(hook.Close)
+	t.Setenv("MURMURATION_NOTIFY_SECRET", secret)
+	dsn := newDSN(t)
+	works(t, "load", demoCapture, "--dsn", dsn)
+	sensitive := []string{"surges", "--dsn", dsn, "--window", "all", "--false-per-month", "1000000", "--min-sources", "2", "--format", "csv"}
+	lines := strings.Split(works(t, sensitive...), "\n")
+	require.Greater(t, len(lines), 2)
+	detected, err := time.Parse(time.DateTime, strings.Split(lines[1], ",")[4])
+	require.NoError(t, err)
+	require.Empty(t, types)
+	args := append(sensitive, "--at", detected.Add(time.Hour).Format(time.RFC3339), "--notify", hook.URL)
+	works(t, args...)
+	require.NotEmpty(t, types)
+	require.Equal(t, "surge.began", <-types)
+	for len(types) > 0 {
+		require.Contains(t, <-types, "surge.")
+	}
+	works(t, args...)
+	require.Empty(t, types, "nothing is told twice")
+	require.Equal(t, exitUsage, loader(t, "", "surges", "--dsn", dsn, "--notify", "ftp://host").code)
 }

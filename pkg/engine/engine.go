@@ -336,6 +336,9 @@ func (e *Engine) Version() string { return e.state.Version }
 // Dir is the data directory, absolute and without links.
 func (e *Engine) Dir() string { return e.layout.Dir }
 
+// Backups is the directory in which BACKUP … TO File('name') writes; links in it lead the engine to other places.
+func (e *Engine) Backups() string { return e.layout.Backups }
+
 // Library says what runs, and where it was found.
 func (e *Engine) Library() Library { return e.state.Library }
 

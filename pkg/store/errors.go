@@ -45,6 +45,7 @@ const (
 	codeWrongPassword     = 193
 	codeRequiredPassword  = 194
 	codeKeeper            = 999
+	codeStandard          = 1001 // an exception of the C++ library, such as one of its file system
 )
 
 // explain wraps err in the sentinel of its cause, with a hint.
@@ -62,7 +63,7 @@ func (s *Store) explain(err error) error {
 			return fmt.Errorf("%w: %q at %s: create it with `loader migrate`", ErrNoDatabase, s.opt.Database, where)
 		case codeNotEnoughSpace:
 			return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
-		case codeCannotWrite:
+		case codeCannotWrite, codeStandard:
 			if strings.Contains(ex.Message, "No space left") {
 				return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
 			}

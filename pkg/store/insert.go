@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -61,13 +62,17 @@ const insertEvents = "INSERT INTO events (ts, sensor, src, dst, sport, dport, pr
 // ErrDiskFull where the server has no room, and ErrBatch where the batch itself is at fault.
 //
 // A batch that may have been cut off, because it had to be sent again or because Marks said that it was never
-// done, is then compared with what the tables hold: see repair.go.
+// done, is then compared with what the tables hold: see repair.go. After a restore the tables know no tokens; a batch that
+// was under way is compared first (see Restore).
 func (s *Store) InsertEvents(ctx context.Context, b *event.Batch, input uint64, token string) error {
 	if err := checkBatch(b, token); err != nil {
 		return err
 	}
 	if b.Len() == 0 {
 		return nil
+	}
+	if strings.HasPrefix(token, compareFirst) {
+		return s.settle(ctx, b, input)
 	}
 	gone, err := s.Horizon(ctx, TierEvents)
 	if err != nil {

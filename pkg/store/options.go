@@ -36,6 +36,7 @@ const (
 // Options say where ClickHouse is and how to speak to it.
 type Options struct {
 	Addr           []string // host:port of the native protocol; the first that answers is used
+	HTTPAddr       string   // host:port of the HTTP interface, for exports; "" is the first host with port 8123 (8443 with TLS)
 	User           string   // "" is ClickHouse's user default
 	Password       string
 	Database       string        // "" is DefaultDatabase
@@ -56,7 +57,7 @@ var ErrDSN = errors.New("bad address of ClickHouse")
 
 // ParseDSN reads clickhouse://user:password@host:port,host2:port2/database?secure=true. Only the host
 // is needed: port 9000 (9440 with TLS), database "scan". The scheme clickhouses:// means TLS too. Parameters: secure,
-// skip_verify, server_name, compress (none, lz4, zstd), dial_timeout and retry_for (as "10s"). Errors
+// skip_verify, server_name, compress (none, lz4, zstd), http (host:port of the HTTP interface), dial_timeout and retry_for (as "10s"). Errors
 // wrap ErrDSN and never hold the password.
 func ParseDSN(dsn string) (Options, error) {
 	// The host list is taken out first: net/url refuses a comma behind a port.
@@ -143,6 +144,9 @@ func (o *Options) parameters(values url.Values) error {
 			verify = !skip
 		case "server_name":
 			serverName = value
+		case "http":
+			o.HTTPAddr = value
+			_, _, err = net.SplitHostPort(value)
 		case "dial_timeout":
 			o.DialTimeout, err = time.ParseDuration(value)
 		case "retry_for":
@@ -154,7 +158,7 @@ func (o *Options) parameters(values url.Values) error {
 				err = errors.New("none, lz4 or zstd are known")
 			}
 		default:
-			return fmt.Errorf("%w: unknown parameter %q (known: secure, skip_verify, server_name, compress, dial_timeout, retry_for)", ErrDSN, name)
+			return fmt.Errorf("%w: unknown parameter %q (known: secure, skip_verify, server_name, compress, http, dial_timeout, retry_for)", ErrDSN, name)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: parameter %s=%s: %w", ErrDSN, name, v[len(v)-1], err)

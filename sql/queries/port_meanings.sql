@@ -7,6 +7,8 @@
 -- Example: SELECT * FROM port_meanings WHERE dport = 6379
 SELECT proto, dport, service, looking_for, source
 FROM values('proto String, dport UInt16, service String, looking_for String, source String',
+    ('icmp', 0, 'echo', 'which addresses answer', 'RFC 792'),
+    ('icmpv6', 0, 'echo', 'which addresses answer', 'RFC 4443'),
     ('tcp', 20, 'ftp-data', 'file transfer', 'IANA; RFC 959'),
     ('tcp', 21, 'ftp', 'file transfer with weak passwords or anonymous access', 'IANA; RFC 959'),
     ('tcp', 22, 'ssh', 'remote shells with weak passwords', 'IANA; RFC 4253'),
@@ -38,6 +40,8 @@ FROM values('proto String, dport UInt16, service String, looking_for String, sou
     ('tcp', 554, 'rtsp', 'cameras', 'IANA; RFC 7826'),
     ('tcp', 587, 'submission', 'mail servers that take mail with weak passwords', 'IANA; RFC 6409'),
     ('tcp', 873, 'rsync', 'file shares without a password', 'IANA; rsync daemon documentation'),
+    ('tcp', 993, 'imaps', 'mailboxes with weak passwords, over TLS', 'IANA; RFC 8314'),
+    ('tcp', 995, 'pop3s', 'mailboxes with weak passwords, over TLS', 'IANA; RFC 8314'),
     ('tcp', 1080, 'socks', 'open proxies', 'IANA; RFC 1928'),
     ('tcp', 1433, 'ms-sql-s', 'Microsoft SQL Server with weak passwords', 'IANA'),
     ('udp', 1434, 'ms-sql-m', 'Microsoft SQL Server (Slammer), used to amplify attacks', 'IANA; CVE-2002-0649'),

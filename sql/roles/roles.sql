@@ -20,3 +20,7 @@ GRANT SELECT ON system.processes TO murmuration_loader;
 CREATE ROLE IF NOT EXISTS murmuration_owner;
 GRANT SELECT, SHOW, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE DICTIONARY, DROP TABLE, DROP VIEW, DROP DICTIONARY, TRUNCATE, OPTIMIZE, dictGet ON * TO murmuration_owner;
 GRANT SELECT ON system.processes TO murmuration_owner;
+
+-- `loader backup` and `loader restore`. To verify a backup (unless --no-verify) the user also needs to make and drop databases called NAME_verify_….
+GRANT BACKUP ON * TO murmuration_owner;
+GRANT SELECT ON system.backups TO murmuration_owner;

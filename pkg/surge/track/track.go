@@ -35,10 +35,11 @@ type Options struct {
 // Report is what came of a run.
 type Report struct {
 	Run      string
-	From, To time.Time // hours decided about
-	Series   int       // busy enough to be looked at
-	Surges   int       // found or followed
-	Ready    time.Time // hour from which alarms are possible at all
+	Started  time.Time
+	From, To time.Time     // hours decided about
+	Series   int           // busy enough to be looked at
+	Found    []store.Surge // found or followed, by series
+	Ready    time.Time     // hour from which alarms are possible at all
 }
 
 // Run decides about the hours of the window and records what it found. A run that fails leaves what earlier runs found
@@ -63,7 +64,7 @@ func Run(ctx context.Context, st *store.Store, opt Options) (*Report, error) {
 		Run: started.Format("20060102T150405.000000Z"), Started: started, From: from, To: to, Parameters: string(params),
 		Version: opt.Version, Status: store.RunRunning,
 	}
-	rep := &Report{Run: run.Run, From: from, To: to, Ready: born.Add(time.Duration(opt.Params.Warmup) * time.Hour)}
+	rep := &Report{Run: run.Run, Started: started, From: from, To: to, Ready: born.Add(time.Duration(opt.Params.Warmup) * time.Hour)}
 	if !from.Before(to) {
 		return rep, nil // Nothing new.
 	}
@@ -79,8 +80,8 @@ func Run(ctx context.Context, st *store.Store, opt Options) (*Report, error) {
 	if err != nil {
 		return nil, errors.Join(err, fail(ctx, st, run, err))
 	}
-	rep.Series, rep.Surges = f.series, len(f.found)
-	opt.Logger.InfoContext(ctx, "looked for surges", "from", from, "to", to, "series", rep.Series, "surges", rep.Surges)
+	rep.Series, rep.Found = f.series, f.found
+	opt.Logger.InfoContext(ctx, "looked for surges", "from", from, "to", to, "series", rep.Series, "surges", len(rep.Found))
 	return rep, nil
 }
 

@@ -169,6 +169,29 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// Every surge of late is news once, however often runs come by: its alarm, and later its end.
+func TestNews(t *testing.T) {
+	s := open(t)
+	require.NoError(t, s.InsertEvents(t.Context(), world(), 1, "a"))
+	told := map[string]bool{}
+	tell := func(rep *Report) (fresh []string) {
+		for _, e := range rep.News() {
+			if n := e.Data.(News); !told[e.ID] {
+				told[e.ID] = true
+				fresh = append(fresh, fmt.Sprint(e.Type, " ", n.Port, n.Method, " ", n.State))
+			}
+		}
+		return fresh
+	}
+	assert.Empty(t, tell(run(t, s, Window{}, at(700))))
+	assert.Equal(t, []string{"surge.began 81 open"}, tell(run(t, s, Window{}, at(703))))
+	assert.Empty(t, tell(run(t, s, Window{}, at(705))))
+	assert.Equal(t, []string{"surge.ended 81 ended"}, tell(run(t, s, Window{}, at(760))))
+	assert.Equal(t, []string{"surge.began 80HEAD open"}, tell(run(t, s, Window{}, at(840))))
+	assert.Empty(t, tell(run(t, s, Window{All: true}, at(840))), "deciding again about everything is no news")
+	assert.Empty(t, run(t, s, Window{All: true}, at(840+400)).News(), "what is old is no news")
+}
+
 // Run after run, hour by hour and day by day, finds what one run finds.
 func TestIncrementalEqualsWhole(t *testing.T) {
 	b := world()

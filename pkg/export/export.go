@@ -1,0 +1,115 @@
+// Package export writes data out for other tools: it decides about the time and about the file, and has the store stream into it.
+package export
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"murmuration/pkg/store"
+)
+
+// ErrNothing is returned where there is nothing to export.
+var ErrNothing = errors.New("nothing to export")
+
+// Options of an export.
+type Options struct {
+	store.Selection
+	Format store.Format
+	// Window is how far back from To, or from the newest event, to go; 0 is all.
+	Window   time.Duration
+	Progress func(share float64)
+}
+
+// Report is what came of it.
+type Report struct {
+	Rows  uint64
+	Bytes int64
+}
+
+// ToFile exports into a file, which takes its name, in the place of one that has it, when it is whole and on disk. An export that
+// fails or is interrupted leaves what was there.
+func ToFile(ctx context.Context, st *store.Store, path string, o Options) (r Report, err error) {
+	part := fmt.Sprintf("%s.part-%s", path, strings.ToLower(rand.Text()))
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // For other people's tools, as the umask allows.
+	if err != nil {
+		return r, explain(path, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(part)
+		}
+	}()
+	r, err = To(ctx, st, f, o)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return r, explain(path, err)
+	}
+	return r, explain(path, os.Rename(part, path))
+}
+
+func explain(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%s: no room is left there: %w", path, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: there is no directory %s", path, filepath.Dir(path))
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: no permission to write there: %w", path, err)
+	}
+	return err
+}
+
+// To exports to a writer.
+func To(ctx context.Context, st *store.Store, w io.Writer, o Options) (Report, error) {
+	if o.Window > 0 {
+		if err := o.window(ctx, st); err != nil {
+			return Report{}, err
+		}
+	}
+	c := &counter{w: w}
+	buffered := bufio.NewWriterSize(c, 1<<20)
+	rows, err := st.Export(ctx, buffered, o.Selection, o.Format, o.Progress)
+	if err == nil {
+		err = buffered.Flush()
+	}
+	return Report{Rows: rows, Bytes: c.n}, err //nolint:wrapcheck // It says what it did.
+}
+
+// window sets the time from its length.
+func (o *Options) window(ctx context.Context, st *store.Store) error {
+	if o.To.IsZero() {
+		first, last, err := st.Span(ctx)
+		if err != nil {
+			return err //nolint:wrapcheck // It says what it did.
+		}
+		if first.IsZero() {
+			return fmt.Errorf("%w: nothing is loaded yet; load a capture first (loader load FILE)", ErrNothing)
+		}
+		// The span is known to the second, and the second of the newest event belongs to the window.
+		o.To = last.Truncate(time.Second).Add(time.Second)
+	}
+	o.From = o.To.Add(-o.Window)
+	return nil
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err //nolint:wrapcheck // A writer passes errors on.
+}

@@ -1,0 +1,382 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"murmuration/sql"
+)
+
+// What is wrong with a backup or a restore.
+var (
+	// ErrMoving is returned for a backup that cannot be known to be of one moment, because data came in meanwhile.
+	ErrMoving = errors.New("data came in while the backup was written")
+	// ErrNotEmpty is returned for a restore into a database that holds something.
+	ErrNotEmpty = errors.New("the database is not empty")
+	// ErrBackup is returned for a backup that does not hold what it should.
+	ErrBackup = errors.New("the backup is not good")
+)
+
+// codeBackupEntryNotFound is the server's code for something that is not in a backup.
+const codeBackupEntryNotFound = 605
+
+// BackupPlace is where ClickHouse writes a backup: on a disk that its configuration has for backups, or, without one, in a
+// directory that backups.allowed_path allows. Both are the server's.
+type BackupPlace struct {
+	Disk string // "" is File(Name)
+	Name string
+}
+
+// bind writes the place as an expression of parameters called after what.
+func (p BackupPlace) bind(what string) (expression string, params []any) {
+	params = append(params, clickhouse.Named(what, p.Name))
+	if p.Disk == "" {
+		return "File({" + what + ":String})", params
+	}
+	return "Disk({" + what + "_disk:String}, {" + what + ":String})", append(params, clickhouse.Named(what+"_disk", p.Disk))
+}
+
+// TableRows says how much a table holds: rows, or the events that the states of a rollup count; either does not change when
+// ClickHouse merges.
+type TableRows struct {
+	Table string `json:"table"`
+	Rows  uint64 `json:"rows"`
+}
+
+// scratch says whether a table is one of those that come and go: locks, and rollups that are being rebuilt.
+func scratch(table string) bool {
+	return strings.HasPrefix(table, lockPrefix) || strings.Contains(table, "_rebuild_")
+}
+
+// Contents counts every table that keeps data, by name.
+func (s *Store) Contents(ctx context.Context) ([]TableRows, error) {
+	return s.contentsOf(ctx, s.opt.Database)
+}
+
+func (s *Store) contentsOf(ctx context.Context, database string) ([]TableRows, error) {
+	var names, engines []string
+	err := s.retry(ctx, "list tables", func() error {
+		return s.conn.QueryRow(ctx, `SELECT groupArray(name), groupArray(engine) FROM
+			(SELECT name, engine FROM system.tables WHERE database = {db:String} AND endsWith(engine, 'MergeTree') ORDER BY name)`,
+			clickhouse.Named("db", database)).Scan(&names, &engines)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []TableRows
+	for i, name := range names {
+		if scratch(name) {
+			continue
+		}
+		query := "SELECT count() FROM {db:Identifier}.{name:Identifier}"
+		switch {
+		case strings.Contains(engines[i], "Replacing"):
+			query += " FINAL"
+		case strings.Contains(engines[i], "Aggregating"):
+			query = "SELECT sum(events) FROM {db:Identifier}.{name:Identifier}"
+		}
+		t := TableRows{Table: name}
+		if err := s.retry(ctx, "count "+name, func() error {
+			return s.conn.QueryRow(ctx, query, clickhouse.Named("db", database), clickhouse.Named("name", name)).Scan(&t.Rows)
+		}); err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// Backup writes every table that keeps data to a place, or, with a base, what is new against that backup. Views are not
+// written: Restore makes them anew. It returns what is in the backup. While it runs no other process migrates, rebuilds a
+// rollup or changes the context, and where events, rollups or the ledger changed meanwhile the error is ErrMoving: the ledger of
+// the backup might then speak of events that are not in it.
+func (s *Store) Backup(ctx context.Context, to BackupPlace, base *BackupPlace, progress func(share float64)) (contents []TableRows, err error) {
+	ctx, l, err := s.lockSchema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if releaseErr := l.release(ctx); err == nil {
+			err = releaseErr
+		}
+	}()
+	before, err := s.Contents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var tables []string
+	for _, t := range before {
+		tables = append(tables, "TABLE "+quoted(s.opt.Database)+"."+quoted(t.Table))
+	}
+	if len(tables) == 0 {
+		return nil, fmt.Errorf("%w: the database %s holds no table", ErrBackup, s.opt.Database)
+	}
+	place, params := to.bind("to")
+	statement := "BACKUP " + strings.Join(tables, ", ") + " TO " + place
+	if err := s.backupOrRestore(ctx, statement, params, base, nil, progress); err != nil {
+		return nil, fmt.Errorf("write the backup: %w", err)
+	}
+	after, err := s.Contents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if d := difference(before, after); d != "" {
+		return nil, fmt.Errorf("%w (%s): stop loading for the time of a backup", ErrMoving, d)
+	}
+	return before, nil
+}
+
+// quoted writes a name of our own tables as an identifier: BACKUP takes no parameters in their place.
+func quoted(name string) string {
+	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(name) + "`"
+}
+
+// difference is the first table in which two contents differ, as a text; empty if none does.
+func difference(want, got []TableRows) string {
+	have := map[string]uint64{}
+	for _, t := range got {
+		have[t.Table] = t.Rows
+	}
+	for _, t := range want {
+		if n, ok := have[t.Table]; !ok || n != t.Rows {
+			return fmt.Sprintf("%s: %d, then %d", t.Table, t.Rows, n)
+		}
+	}
+	return ""
+}
+
+// backupOrRestore runs a statement under an identifier of its own, tells how far it is, and, where the context ends, has the server end
+// it and waits until it has.
+func (s *Store) backupOrRestore(ctx context.Context, statement string, params []any, base *BackupPlace, settings []string, progress func(float64)) error {
+	id := "murmuration-" + rand.Text()
+	settings = append(settings, "id = '"+id+"'")
+	if base != nil {
+		place, more := base.bind("base")
+		settings, params = append(settings, "base_backup = "+place), append(params, more...)
+	}
+	if progress != nil {
+		progress(0)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.conn.Exec(ctx, statement+" SETTINGS "+strings.Join(settings, ", "), params...) }()
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				err = errors.Join(s.explain(err), s.endBackup(ctx, id))
+			}
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			return err
+		case <-ticker.C:
+			s.tellProgress(ctx, id, progress)
+		}
+	}
+}
+
+// tellProgress asks how far a backup or a restore is. What it asks in vain is asked again soon.
+func (s *Store) tellProgress(ctx context.Context, id string, progress func(float64)) {
+	var done, total uint64
+	err := s.conn.QueryRow(ctx, `SELECT max(greatest(bytes_read, ProfileEvents['WriteBufferFromFileDescriptorWriteBytes'])), max(total_size)
+		FROM system.backups WHERE id = {id:String}`, clickhouse.Named("id", id)).Scan(&done, &total)
+	if err == nil && progress != nil && total > 0 {
+		progress(min(float64(done)/float64(total), 0.99))
+	}
+}
+
+// endBackup makes sure that a backup or a restore that failed or was given up writes no more.
+func (s *Store) endBackup(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	for {
+		var running uint64
+		if err := s.conn.QueryRow(ctx, "SELECT countIf(status IN ('CREATING_BACKUP', 'RESTORING')) FROM system.backups WHERE id = {id:String}", clickhouse.Named("id", id)).Scan(&running); err != nil {
+			return fmt.Errorf("whether the server has stopped is not known: %w", err)
+		}
+		if running == 0 {
+			return nil
+		}
+		if err := s.conn.Exec(ctx, "KILL QUERY WHERE query_id IN (SELECT query_id FROM system.backups WHERE id = {id:String}) SYNC", clickhouse.Named("id", id)); err != nil {
+			return fmt.Errorf("stop the server's work on it: %w", err)
+		}
+		if err := pause(ctx, lockPoll); err != nil {
+			return fmt.Errorf("the server still works on it: %w", err)
+		}
+	}
+}
+
+// VerifyBackup restores a backup into a database of its own beside this one, counts what is there, and drops it. The error wraps ErrBackup where
+// it is not what is wanted. It needs the right to make databases, and as much room as the data takes.
+func (s *Store) VerifyBackup(ctx context.Context, from BackupPlace, want []TableRows, progress func(share float64)) (err error) {
+	database := s.opt.Database + "_verify_" + strings.ToLower(rand.Text())
+	if err := s.ddl(ctx, "CREATE DATABASE "+quoted(database)); err != nil {
+		return fmt.Errorf("verify the backup: %w", s.explain(err))
+	}
+	defer func() {
+		if dropErr := s.ddl(context.WithoutCancel(ctx), "DROP DATABASE IF EXISTS "+quoted(database)+" SYNC"); err == nil {
+			err = dropErr
+		}
+	}()
+	if err := s.restoreTables(ctx, from, s.opt.Database, database, progress); err != nil {
+		return fmt.Errorf("verify the backup: %w", err)
+	}
+	return s.expectContents(ctx, database, want)
+}
+
+func (s *Store) expectContents(ctx context.Context, database string, want []TableRows) error {
+	got, err := s.contentsOf(ctx, database)
+	if err != nil {
+		return err
+	}
+	if d := difference(want, got); d != "" {
+		return fmt.Errorf("%w: restored from it is something else than was written: %s", ErrBackup, d)
+	}
+	return nil
+}
+
+func (s *Store) restoreTables(ctx context.Context, from BackupPlace, database, as string, progress func(float64)) error {
+	place, params := from.bind("from")
+	err := s.backupOrRestore(ctx, "RESTORE DATABASE "+quoted(database)+" AS "+quoted(as)+" FROM "+place, params, nil, []string{"create_database = 0"}, progress)
+	var ex *clickhouse.Exception
+	if errors.As(err, &ex) && ex.Code == codeBackupEntryNotFound {
+		return fmt.Errorf("%w: it holds no database %s: was the database called otherwise when the backup was made?: %w", ErrBackup, database, err)
+	}
+	return err
+}
+
+// Restore brings a backup of a database, by the name that it had, into this one, which must hold nothing (ErrNotEmpty): tables of a schema without
+// data make way. want, if it is not nil, is what must come out. Afterwards the schema is up to date, and loading what was loaded before the
+// backup brings nothing twice. A restore that fails leaves the database empty.
+func (s *Store) Restore(ctx context.Context, from BackupPlace, database string, want []TableRows, progress func(share float64)) (err error) {
+	if !identifier.MatchString(database) {
+		return fmt.Errorf("database name %q: letters, digits and _ only", database)
+	}
+	if err := s.restoreLocked(ctx, from, database, want, progress); err != nil {
+		return err
+	}
+	_, err = s.Migrate(ctx)
+	return err
+}
+
+func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database string, want []TableRows, progress func(float64)) (err error) {
+	ctx, l, err := s.lockSchema(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if releaseErr := l.release(ctx); err == nil {
+			err = releaseErr
+		}
+	}()
+	if err := s.checkEmpty(ctx); err != nil {
+		return err
+	}
+	if err := s.dropAll(ctx); err != nil {
+		return err
+	}
+	err = s.restoreTables(ctx, from, database, s.opt.Database, progress)
+	if err == nil && want != nil {
+		err = s.expectContents(ctx, s.opt.Database, want)
+	}
+	if err == nil {
+		err = s.remakeSchema(ctx)
+	}
+	if err == nil {
+		err = s.compareCutBatches(ctx)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("restore: %w", err), s.dropAll(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// checkEmpty refuses a database in which a table holds something beside the record of migrations.
+func (s *Store) checkEmpty(ctx context.Context) error {
+	contents, err := s.Contents(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range contents {
+		if t.Rows > 0 && t.Table != "schema_migrations" {
+			return fmt.Errorf("%w: %s of %s has %d rows, and a restore goes into an empty database only: give another --dsn, or drop this database first if nobody needs it",
+				ErrNotEmpty, t.Table, s.opt.Database, t.Rows)
+		}
+	}
+	return nil
+}
+
+// dropAll drops every table and view of the database but locks; what feeds others goes first.
+func (s *Store) dropAll(ctx context.Context) error {
+	var names, engines []string
+	if err := s.retry(ctx, "list tables", func() error {
+		return s.conn.QueryRow(ctx, `SELECT groupArray(name), groupArray(engine) FROM
+			(SELECT name, engine FROM system.tables WHERE database = currentDatabase() ORDER BY endsWith(engine, 'View') DESC, name)`).Scan(&names, &engines)
+	}); err != nil {
+		return err
+	}
+	for i, name := range names {
+		if strings.HasPrefix(name, lockPrefix) {
+			continue
+		}
+		kind := "TABLE"
+		if strings.HasSuffix(engines[i], "View") {
+			kind = "VIEW"
+		}
+		if err := s.ddl(ctx, "DROP "+kind+" IF EXISTS "+quoted(name)+" SYNC"); err != nil {
+			return fmt.Errorf("drop %s: %w", name, s.explain(err))
+		}
+	}
+	return nil
+}
+
+// remakeSchema makes the views of the migrations that the restored database has: their statements change nothing of what is there. (The engine's
+// own restore of views under another database name loses the aliases of tables in them.)
+func (s *Store) remakeSchema(ctx context.Context) error {
+	migrations, err := sql.Migrations()
+	if err != nil {
+		return fmt.Errorf("migrations in this program: %w", err)
+	}
+	if _, err := s.pending(ctx, migrations); err != nil {
+		return err
+	}
+	have, err := s.appliedMigrations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range migrations {
+		if _, applied := have[m.Number]; !applied {
+			continue
+		}
+		if err := s.apply(ctx, m); err != nil {
+			return err
+		}
+	}
+	questions, err := questionsMigration()
+	if err != nil || slices.ContainsFunc(migrations, func(m sql.Migration) bool { _, applied := have[m.Number]; return !applied }) {
+		return err // With migrations still to come, the questions come behind them.
+	}
+	return s.apply(ctx, questions)
+}
+
+// compareFirst begins the token of a batch whose rows must be compared with the table before any is sent.
+const compareFirst = "compare "
+
+// compareCutBatches has batches compared that were under way: the restored tables have forgotten the tokens that would keep their rows from
+// coming in twice.
+func (s *Store) compareCutBatches(ctx context.Context) error {
+	return s.retry(ctx, "mark batches that were under way", func() error {
+		return s.conn.Exec(ledgerSettings(ctx), `INSERT INTO load_batches (head, start, end, sum, token, options, input, records, rows, done, at)
+			SELECT head, start, end, sum, if(startsWith(token, {prefix:String}), token, concat({prefix:String}, token)), options, input, records, rows, done, now64(6)
+			FROM load_batches FINAL WHERE NOT done`, clickhouse.Named("prefix", compareFirst))
+	})
+}

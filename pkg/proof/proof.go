@@ -84,8 +84,9 @@ type Options struct {
 	SeedTime uint64
 	// Searches is how many sources one kind of search may be spent on, those in groups first.
 	Searches int
-	// Generators also searches the generators of ZMap's large groups, from 2^24+43 on.
-	Generators bool
+	// Generators also searches the generators of ZMap's large groups, from 2^24+43 on, for sources in groups; with Strangers
+	// for others, too. A second or two a source.
+	Generators, Strangers bool
 	// MinEvidence is the least evidence that is reported; 0 is 6.
 	MinEvidence float64
 	Workers     int // goroutines; never changes the result
@@ -98,10 +99,10 @@ func Quick() Options {
 	return Options{SeedLimit: 1 << 24, SeedTime: 30 * 86400, Searches: 16, Generators: true, Workers: 2}
 }
 
-// Deep returns the bounds of a search that costs about a minute a source: all seeds of 32 bits.
+// Deep returns the bounds of a search that costs up to a minute a source: all seeds of 32 bits, every ZMap group for every source.
 func Deep() Options {
 	o := Quick()
-	o.SeedLimit, o.Searches = 1<<32, 32
+	o.SeedLimit, o.Searches, o.Strangers = 1<<32, 32, true
 	return o
 }
 

@@ -7,8 +7,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"sync"
 
-	"murmuration/pkg/event"
 	"murmuration/pkg/fingerprint"
 )
 
@@ -30,13 +30,15 @@ type walk struct {
 	generator uint64 // where it is known, else 0
 	digits    float64
 	tries     float64
+	says      float64 // what it says of the source that it was found for
 }
 
 // numbering says which element of the group a target is.
 type numbering struct {
 	g     group
 	sp    space
-	ports []uint16 // ascending, where there are several (version 4)
+	ports []uint16 // ascending, where one run asked for several (version 4)
+	only  uint16   // the port of the run, where a source had a run for each; else 0
 }
 
 // enough is how many digits beyond the number of tries a multiplier must prove to be taken up.
@@ -81,12 +83,12 @@ func zmapGenerators(ctx context.Context, sources []Source, opt Options) ([]Proof
 	costly := map[int]bool{}
 	work := worklist(sources, z.of, opt.Searches)
 	for _, i := range work {
-		costly[i] = true
+		costly[i] = opt.Generators && (sources[i].Group >= 0 || opt.Strangers)
 	}
 	// Those for whom a costly search is made come first: what they prove need not be searched for again.
 	order := slices.Clone(work)
 	for _, i := range z.of {
-		if !costly[i] {
+		if _, ok := costly[i]; !ok {
 			order = append(order, i)
 		}
 	}
@@ -98,7 +100,7 @@ func zmapGenerators(ctx context.Context, sources []Source, opt Options) ([]Proof
 		if z.spoken[i] {
 			continue
 		}
-		if w, ok := z.search(i, costly[i] && opt.Generators); ok {
+		if w, ok := z.search(i, costly[i]); ok {
 			out = append(out, z.tell(w, float64(len(order))))
 		}
 	}
@@ -137,7 +139,7 @@ func (z *zmapRun) places(i int, n *numbering) (out []uint64, outside int) {
 	var elements []uint64
 	for k := range z.sources[i].Probes {
 		p := &z.sources[i].Probes[k]
-		if p.Proto != z.sources[i].Probes[0].Proto {
+		if p.Proto != z.sources[i].Probes[0].Proto || n.only != 0 && p.Dport != n.only {
 			continue
 		}
 		x, ok := n.element(p)
@@ -173,18 +175,45 @@ func (z *zmapRun) numberings(i int, costly bool) []numbering {
 	for _, sp := range spaces(targets) {
 		n := numbering{sp: sp}
 		size := sp.size
-		if len(ports) > 1 && z.sources[i].Probes[0].Proto != event.ProtoICMP {
+		if len(ports) > 1 {
 			n.ports = ports
 			size = 1 << (bits.Len64(sp.size-1) + bits.Len(uint(len(ports)-1)))
+			one := numbering{sp: sp, only: commonest(&z.sources[i])}
+			if one.g = smallest(sp.size); one.g.prime != 0 && (one.g.prime <= cheap || costly) {
+				out = append(out, one)
+			}
 		}
-		g, ok := groupFor(size)
-		if !ok || g.prime > cheap && !costly || slices.Max(g.factors) > 1<<22 {
+		n.g = smallest(size)
+		if n.g.prime == 0 || n.g.prime > cheap && !costly {
 			continue
 		}
-		n.g = g
 		out = append(out, n)
 	}
 	return out
+}
+
+// smallest is the group for so many targets, the zero group if there is none whose logarithms can be had.
+func smallest(size uint64) group {
+	const largest = 1 << 22
+	g, ok := groupFor(size)
+	if !ok || slices.Max(g.factors) > largest {
+		return group{}
+	}
+	return g
+}
+
+// commonest is the port that most of a source's probes ask for.
+func commonest(s *Source) uint16 {
+	counts := map[uint16]int{}
+	var best uint16
+	for i := range s.Probes {
+		p := s.Probes[i].Dport
+		counts[p]++
+		if counts[p] > counts[best] || counts[p] == counts[best] && p < best {
+			best = p
+		}
+	}
+	return best
 }
 
 // search looks for a walk that makes sense of one source's targets.
@@ -200,7 +229,7 @@ func (z *zmapRun) search(i int, costly bool) (walk, bool) {
 
 // best returns the walk that makes most sense of a source's targets so numbered; its multiplier is 0 if none does.
 func (z *zmapRun) best(i int, n numbering, ways float64) walk {
-	k := asked{i, n.sp.name, n.g.prime}
+	k := asked{i, n.sp.name, n.g.prime, n.only}
 	if w, ok := z.answers[k]; ok {
 		return w
 	}
@@ -217,6 +246,7 @@ type asked struct {
 	source int
 	space  string
 	prime  uint64
+	only   uint16
 }
 
 // turn tries every multiplier on places.
@@ -226,18 +256,18 @@ func (z *zmapRun) turn(n numbering, places []uint64, ways float64) walk {
 		w.residues = gcd(w.residues, l+n.g.order()-places[0])
 	}
 	w.circle = n.g.order() / w.residues
-	const widest = 1 << 25
+	const widest = 1 << 28
 	switch {
 	case w.circle < 4:
 		return walk{}
 	case w.circle <= widest:
 		free := totient(w.circle, n.g.factors) / 2
 		w.digits, w.tries = math.Log10(free), free*ways
-		w.all(places)
+		w.all(places, z.opt.Workers)
 	case w.residues == 1:
 		g := z.generators(n.g)
 		w.digits, w.tries = math.Log10(float64(len(g))), float64(len(g))*ways
-		w.among(places, g)
+		w.among(places, g, z.opt.Workers)
 	}
 	return w
 }
@@ -302,33 +332,59 @@ func (w *walk) sieve(places []uint64, ordered bool) sieve {
 }
 
 // all tries every unit of the circle, one of v and -v, and keeps the one that says most.
-func (w *walk) all(places []uint64) {
+func (w *walk) all(places []uint64, workers int) {
 	s := w.sieve(places, w.circle <= 1<<16)
-	need := math.Log10(w.tries) + beyond
-	for v := uint64(1); v <= w.circle/2; v++ {
-		if s.passes(v) && gcd(v, w.circle) == 1 {
-			w.better(places, v, 0, &need)
+	w.split(int(w.circle/2)+1, workers, func(t *walk, lo, hi int) {
+		need := math.Log10(w.tries) + beyond
+		for v := uint64(max(lo, 1)); v < uint64(hi); v++ {
+			if s.passes(v) && gcd(v, w.circle) == 1 {
+				t.better(places, v, 0, &need)
+			}
 		}
-	}
+	})
 }
 
 // among tries the multipliers of the given generators.
-func (w *walk) among(places []uint64, generators [][2]uint64) {
+func (w *walk) among(places []uint64, generators [][2]uint64, workers int) {
 	s := w.sieve(places, true)
-	need := math.Log10(w.tries) + beyond
-	for _, g := range generators {
-		if s.passes(g[1]) {
-			w.better(places, g[1], g[0], &need)
+	w.split(len(generators), workers, func(t *walk, lo, hi int) {
+		need := math.Log10(w.tries) + beyond
+		for _, g := range generators[lo:hi] {
+			if s.passes(g[1]) {
+				t.better(places, g[1], g[0], &need)
+			}
+		}
+	})
+}
+
+// split has the workers search a share of n candidates each, and takes the best of what they found, the first among equals.
+func (w *walk) split(n, workers int, search func(t *walk, lo, hi int)) {
+	const worthwhile = 1 << 16
+	if n < worthwhile {
+		workers = 1
+	}
+	found := make([]walk, workers)
+	var wg sync.WaitGroup
+	for k := range workers {
+		found[k] = *w
+		wg.Go(func() { search(&found[k], n*k/workers, n*(k+1)/workers) })
+	}
+	wg.Wait()
+	best := *w
+	for _, t := range found {
+		if t.v != 0 && (best.v == 0 || t.says > best.says) {
+			best = t
 		}
 	}
+	*w = best
 }
 
 // better takes a multiplier up if it says more than need, which then is what it says.
 func (w *walk) better(places []uint64, v, generator uint64, need *float64) {
 	trial := *w
 	trial.v, trial.generator = v, generator
-	if e := trial.judge(places).evidence; e > *need {
-		*w, *need = trial, e
+	if trial.says = trial.judge(places).evidence; trial.says > *need {
+		*w, *need = trial, trial.says
 	}
 }
 

@@ -204,7 +204,7 @@ func TestRealScanners(t *testing.T) {
 			assert.Equal(t, 1, c.Pieces, "%s, seed %d", c.Name, seed)
 		}
 		for _, c := range res.Campaigns {
-			t.Logf("%d sources, evidence %.1f, coverage %.3f, overlap %.3f, %v %v", len(c.Members), c.Evidence, c.Coverage, c.OverlapRatio, c.Space, c.Ports)
+			t.Logf("%d sources, evidence %.1f, coverage %.3f, overlap %.3f, %v %v; %s %+v", len(c.Members), c.Evidence, c.Coverage, c.OverlapRatio, c.Space, c.Ports, c.Pattern, c.Arrangement)
 		}
 	}
 }

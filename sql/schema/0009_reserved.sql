@@ -1,0 +1,1 @@
+-- Number 9 belongs to another change; this file only keeps the numbers without a gap until that one is here.

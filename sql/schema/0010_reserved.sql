@@ -1,0 +1,2 @@
+-- Reserved: another branch brings this migration.
+SELECT 1;

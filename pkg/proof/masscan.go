@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -269,4 +271,14 @@ func searchPiece(cookies []cookie, lo, hi uint64) (uint64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// ParseSeed reads the seed out of the Value of a MasscanSeed proof.
+func ParseSeed(value string) (uint64, bool) {
+	digits, ok := strings.CutPrefix(value, "seed ")
+	if !ok {
+		return 0, false
+	}
+	seed, err := strconv.ParseUint(digits, 10, 64)
+	return seed, err == nil
 }

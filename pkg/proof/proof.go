@@ -102,7 +102,7 @@ func Quick() Options {
 // Deep returns the bounds of a search that costs up to a minute a source: all seeds of 32 bits, every ZMap group for every source.
 func Deep() Options {
 	o := Quick()
-	o.SeedLimit, o.Searches, o.Strangers = 1<<32, 32, true
+	o.SeedLimit, o.Strangers = 1<<32, true
 	return o
 }
 

@@ -210,11 +210,11 @@ func (s *Store) ProvenValues(ctx context.Context, kind string) ([]string, error)
 	return out, err
 }
 
-// Proofs returns the proofs that have to do with a campaign, of the latest run that proved each; with "", all of every finished run.
+// Proofs returns the proofs that have to do with a campaign, or with "" all, of every finished run, the latest run first.
 func (s *Store) Proofs(ctx context.Context, campaign string) ([]CampaignProof, error) {
 	where := "ORDER BY run DESC, evidence DESC, proof"
 	if campaign != "" {
-		where = "WHERE has(campaigns, {campaign:String}) ORDER BY run DESC, evidence DESC, proof LIMIT 1 BY proof"
+		where = "WHERE has(campaigns, {campaign:String}) " + where
 	}
 	var out []CampaignProof
 	err := s.retry(ctx, "read proofs", func() error {

@@ -33,25 +33,12 @@ func arc(n int, share float64) float64 {
 
 // turns is -log10 of a bound of the chance that n independent places on a circle, visited in random order and always forwards,
 // need at most so many turns. The number of turns is that of descents of a random permutation of n-1 things and one
-// more, which is distributed like the whole part of a sum of n-1 uniform variables and one more (Tanny 1973): P(sum of m uniforms ≤ d)
-// is at most d^m/m!, and at most e^(td) ((1-e^-t)/t)^m for every t.
+// more, which is distributed like the whole part of a sum of n-1 uniform variables and one more (Tanny 1973), and P(sum of m uniforms ≤ d)
+// is at most d^m/m!.
 func turns(n, d int) float64 {
 	m := float64(n - 1)
 	if n < 3 || float64(d) >= m/2 {
 		return 0
 	}
-	best := log10Factorial(m) - m*math.Log10(float64(d))
-	lo, hi := 1e-6, 4*m/float64(d)+4
-	chernoff := func(t float64) float64 {
-		return -(t*float64(d) + m*(math.Log(-math.Expm1(-t))-math.Log(t))) / math.Ln10
-	}
-	for range 100 { // The exponent is convex in t.
-		a, b := lo+(hi-lo)/3, hi-(hi-lo)/3
-		if chernoff(a) < chernoff(b) {
-			lo = a
-		} else {
-			hi = b
-		}
-	}
-	return math.Max(0, math.Max(best, chernoff((lo+hi)/2)))
+	return math.Max(0, log10Factorial(m)-m*math.Log10(float64(max(1, d))))
 }

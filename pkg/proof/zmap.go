@@ -68,11 +68,12 @@ type zmapRun struct {
 	opt     Options
 	spoken  map[int]bool
 	answers map[asked]walk
+	placed  map[asked]placed
 }
 
 // zmapGenerators finds sources that walk one group with one generator.
 func zmapGenerators(ctx context.Context, sources []Source, opt Options) ([]Proof, error) {
-	z := &zmapRun{sources: sources, opt: opt, ports: map[int][]uint16{}, logs: map[uint64]*logs{}, small: map[uint64][][2]uint64{}, spoken: map[int]bool{}, answers: map[asked]walk{}}
+	z := &zmapRun{sources: sources, opt: opt, ports: map[int][]uint16{}, logs: map[uint64]*logs{}, small: map[uint64][][2]uint64{}, spoken: map[int]bool{}, answers: map[asked]walk{}, placed: map[asked]placed{}}
 	for i := range sources {
 		if sources[i].Tool == fingerprint.ZMap && len(sources[i].Probes) >= fewest {
 			z.of = append(z.of, i)
@@ -130,6 +131,22 @@ func portsOf(s *Source) []uint16 {
 // places returns the logarithms of a source's distinct targets in the order of time, at most so many spread evenly, and how many
 // probes lie outside of the space.
 func (z *zmapRun) places(i int, n *numbering) (out []uint64, outside int) {
+	k := asked{i, n.sp.name, n.g.prime, n.only}
+	if p, ok := z.placed[k]; ok {
+		return p.at, p.outside
+	}
+	out, outside = z.place(i, n)
+	z.placed[k] = placed{out, outside}
+	return out, outside
+}
+
+// placed is what places returned.
+type placed struct {
+	at      []uint64
+	outside int
+}
+
+func (z *zmapRun) place(i int, n *numbering) (out []uint64, outside int) {
 	l := z.logs[n.g.prime]
 	if l == nil {
 		l = newLogs(n.g)

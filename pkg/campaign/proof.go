@@ -181,6 +181,10 @@ func (p *proven) within(i int) map[int]int {
 	return n
 }
 
+// apart is how many digits a value must be worth before that two campaigns have it is called more than a coincidence: people choose
+// small seeds, and ZMap's small groups have few generators.
+const apart = 6
+
 // identifies says whether a kind of proof is worth an identity: a seed or generator is chosen for a scan, a key belongs to a process that
 // may take part in several.
 func identifies(k proof.Kind) bool { return k == proof.MasscanSeed || k == proof.ZMapGenerator }
@@ -190,7 +194,7 @@ func (p *proven) identities() [][]string {
 	out := make([][]string, len(p.campaigns))
 	for i := range p.proofs {
 		for c, n := range p.within(i) {
-			if identifies(p.proofs[i].Kind) && 2*n >= min(len(p.campaigns[c].Members), provenMembers) {
+			if identifies(p.proofs[i].Kind) && p.proofs[i].Coincidence >= apart && 2*n >= min(len(p.campaigns[c].Members), provenMembers) {
 				out[c] = append(out[c], proofID(&p.proofs[i]))
 			}
 		}
@@ -202,6 +206,9 @@ func (p *proven) identities() [][]string {
 func (p *proven) links(ids []string) []store.CampaignLink {
 	var out []store.CampaignLink
 	for i := range p.proofs {
+		if p.proofs[i].Coincidence < apart {
+			continue
+		}
 		n := p.within(i)
 		var who []int
 		for c := range n {
@@ -271,17 +278,29 @@ func proofsOf(all []Proof, id string) []Proof {
 
 // Operator says, in a sentence, what a proof adds to the campaigns; "" if they say the same.
 func (p *Proof) Operator() string {
-	switch {
-	case len(p.Campaigns) > 1 && p.Outside > 0:
-		return fmt.Sprintf("%s and %s in no campaign are one operator's (%s)", strings.Join(p.Campaigns, ", "), sourceCount(p.Outside), p.Value)
-	case len(p.Campaigns) > 1:
-		return fmt.Sprintf("%s are one operator's (%s)", strings.Join(p.Campaigns, ", "), p.Value)
-	case len(p.Campaigns) == 1 && p.Outside > 0:
-		return fmt.Sprintf("%s that shared nothing out belong to the operator of %s (%s)", sourceCount(p.Outside), p.Campaigns[0], p.Value)
-	case len(p.Campaigns) == 0:
-		return fmt.Sprintf("%s in no campaign are one operator's (%s); they did not share a space out", sourceCount(p.Outside), p.Value)
+	var who []string
+	who = append(who, p.Campaigns...)
+	if p.Outside > 0 {
+		who = append(who, sourceCount(p.Outside)+" in no campaign")
 	}
-	return ""
+	switch {
+	case len(p.Campaigns) == 1 && p.Outside == 0:
+		return ""
+	case p.Coincidence < apart:
+		return fmt.Sprintf("%s share %s, which two operators may have by chance (10^-%.1f)", and(who), p.Value, p.Coincidence)
+	case len(p.Campaigns) == 0:
+		return fmt.Sprintf("%s are one operator's (%s); they did not share a space out", and(who), p.Value)
+	}
+	return fmt.Sprintf("%s are one operator's (%s)", and(who), p.Value)
+}
+
+// and joins names as a sentence does.
+func and(names []string) string {
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 func sourceCount(n int) string {
@@ -305,7 +324,7 @@ func proofRows(proofs []Proof) (rows []store.CampaignProof, sources []store.Proo
 	for i := range proofs {
 		p := &proofs[i]
 		rows = append(rows, store.CampaignProof{
-			ID: p.ID, Kind: string(p.Kind), Value: p.Value, Evidence: p.Evidence, Tries: p.Tries, For: uint64(p.For), Against: uint64(p.Against),
+			ID: p.ID, Kind: string(p.Kind), Value: p.Value, Evidence: p.Evidence, Coincidence: p.Coincidence, Tries: p.Tries, For: uint64(p.For), Against: uint64(p.Against),
 			Sources: uint64(len(p.Sources)), Campaigns: p.Campaigns, Outside: uint64(p.Outside), Summary: p.Why,
 		})
 		for _, s := range p.Sources {

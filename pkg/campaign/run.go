@@ -282,7 +282,7 @@ func known(ctx context.Context, st *store.Store) ([]Known, error) {
 	}
 	for _, p := range proofs {
 		for _, id := range p.Campaigns {
-			if i, ok := byID[id]; ok && identifies(proof.Kind(p.Kind)) {
+			if i, ok := byID[id]; ok && identifies(proof.Kind(p.Kind)) && p.Coincidence >= apart {
 				if out[i].Proofs == nil {
 					out[i].Proofs = map[string]bool{}
 				}

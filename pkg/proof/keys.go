@@ -96,7 +96,7 @@ func shared(sources []Source, kind Kind, tool string, of func() law) []Proof {
 		}
 		// A number that strangers have, too, is not drawn by the tool's law: builds that fix the window, say.
 		limit := worth(l.digits[0], left[k.a]-len(g), len(all)) + worth(l.digits[1], right[k.b]-len(g), len(all))
-		p := Proof{Kind: kind, Value: l.written(k), Tries: float64(len(all))}
+		p := Proof{Kind: kind, Value: l.written(k), Tries: float64(len(all)), Coincidence: limit}
 		for _, m := range g {
 			p.Members = append(p.Members, Member{Source: m.source, For: m.pro, Against: m.against, Evidence: limit})
 		}
@@ -267,6 +267,7 @@ func (t *twins) proofs(sources []Source) []Proof {
 			Value: fmt.Sprintf("the same sequence numbers on the same targets as %s", sources[first].Addr),
 		}
 		slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(b.Evidence, a.Evidence) })
+		p.Coincidence = members[len(members)-1].Evidence
 		for _, m := range members[1:] {
 			p.Evidence += m.Evidence
 		}

@@ -2,14 +2,16 @@ package proof
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/dchest/siphash"
 
 	"murmuration/pkg/event"
 	"murmuration/pkg/fingerprint"
@@ -26,62 +28,24 @@ import (
 const cookieBits = 32
 
 // message is what a cookie is made of.
-type message struct{ a, b uint64 }
+type message [16]byte
 
 func messageOf(src uint32, p *Probe) (message, bool) {
+	var m message
 	dst, ok := ipv4(p.Dst)
-	return message{
-		a: uint64(dst) | uint64(p.Dport)<<32,
-		b: uint64(src) | uint64(p.Sport)<<32,
-	}, ok && p.Proto == event.ProtoTCP
+	for i, word := range [4]uint32{dst, uint32(p.Dport), src, uint32(p.Sport)} {
+		binary.LittleEndian.PutUint32(m[4*i:], word)
+	}
+	return m, ok && p.Proto == event.ProtoTCP
 }
 
 // MasscanCookie returns the sequence number of masscan's probe p from the IPv4 address src under a seed.
 func MasscanCookie(seed uint64, src uint32, p *Probe) uint32 {
 	m, _ := messageOf(src, p)
-	c, _ := m.cookies(seed, seed)
-	return c
+	return m.cookie(seed)
 }
 
-// cookies returns the cookies of two seeds at once: the two computations do not wait for each other, which the
-// search needs and a general library does not offer.
-func (m message) cookies(s, t uint64) (uint32, uint32) {
-	const c0, c1, c2, c3 = 0x736f6d6570736575, 0x646f72616e646f6d, 0x6c7967656e657261, 0x7465646279746573
-	a0, a1, a2, a3 := s^c0, s^c1, s^c2, s^c3
-	b0, b1, b2, b3 := t^c0, t^c1, t^c2, t^c3
-	for _, w := range [3]uint64{m.a, m.b, 16 << 56} {
-		a3 ^= w
-		b3 ^= w
-		for range 2 {
-			a0, a1, a2, a3 = sipRound(a0, a1, a2, a3)
-			b0, b1, b2, b3 = sipRound(b0, b1, b2, b3)
-		}
-		a0 ^= w
-		b0 ^= w
-	}
-	a2 ^= 0xff
-	b2 ^= 0xff
-	for range 4 {
-		a0, a1, a2, a3 = sipRound(a0, a1, a2, a3)
-		b0, b1, b2, b3 = sipRound(b0, b1, b2, b3)
-	}
-	return uint32(a0 ^ a1 ^ a2 ^ a3), uint32(b0 ^ b1 ^ b2 ^ b3)
-}
-
-// sipRound is the round of SipHash (Aumasson and Bernstein 2012).
-func sipRound(v0, v1, v2, v3 uint64) (uint64, uint64, uint64, uint64) {
-	v0 += v1
-	v2 += v3
-	v1 = bits.RotateLeft64(v1, 13) ^ v0
-	v3 = bits.RotateLeft64(v3, 16) ^ v2
-	v0 = bits.RotateLeft64(v0, 32)
-	v2 += v1
-	v0 += v3
-	v1 = bits.RotateLeft64(v1, 17) ^ v2
-	v3 = bits.RotateLeft64(v3, 21) ^ v0
-	v2 = bits.RotateLeft64(v2, 32)
-	return v0, v1, v2, v3
-}
+func (m *message) cookie(seed uint64) uint32 { return uint32(siphash.Hash(seed, seed, m[:])) }
 
 // cookie is one probe as the search sees it.
 type cookie struct {
@@ -110,8 +74,8 @@ func cookiesOf(s *Source) []cookie {
 // obey counts the probes that are cookies under the seed.
 func obey(cookies []cookie, seed uint64) int {
 	n := 0
-	for _, c := range cookies {
-		if got, _ := c.m.cookies(seed, seed); got == c.seq {
+	for i := range cookies {
+		if cookies[i].m.cookie(seed) == cookies[i].seq {
 			n++
 		}
 	}
@@ -147,7 +111,8 @@ func masscanSeeds(ctx context.Context, sources []Source, opt Options) ([]Proof, 
 		for _, m := range p.Members {
 			spoken[m.Source] = true
 		}
-		p.Evidence = linked(p.Members, digits(seed, earliest(sources, p.Members)), tries, len(of))
+		p.Coincidence = digits(seed, earliest(sources, p.Members))
+		p.Evidence = linked(p.Members, p.Coincidence, tries, len(of))
 		out = append(out, p)
 	}
 	known := slices.Clone(opt.Seeds)
@@ -257,17 +222,12 @@ func lower(v *atomic.Uint64, to uint64) {
 // searchPiece tries the seeds from lo to hi on the first probe, and those that fit on the others.
 func searchPiece(cookies []cookie, lo, hi uint64) (uint64, bool) {
 	c := cookies[0]
-	fits := func(seed uint64) bool {
-		n := obey(cookies, seed)
-		return n >= least && 2*n >= len(cookies)
-	}
-	for s := lo; s < hi; s += 2 {
-		x, y := c.m.cookies(s, s+1)
-		if x == c.seq && fits(s) {
-			return s, true
+	for s := lo; s < hi; s++ {
+		if c.m.cookie(s) != c.seq {
+			continue
 		}
-		if y == c.seq && s+1 < hi && fits(s+1) {
-			return s + 1, true
+		if n := obey(cookies, s); n >= least && 2*n >= len(cookies) {
+			return s, true
 		}
 	}
 	return 0, false

@@ -58,11 +58,14 @@ type Proof struct {
 	Value string // what was shared, in the words of the tool
 	// Evidence is -log10 of the chance that independent sources share it, corrected for Tries.
 	Evidence float64
-	Tries    float64 // values tried, times the ways in which they were tried
-	For      int     // probes that obey the shared value
-	Against  int     // probes of the same sources and kind that do not
-	Members  []Member
-	Why      string // a sentence
+	// Coincidence is -log10 of the chance that one run of the tool has the value that another one has. However many sources
+	// each of them has, that two operators chose one value is a single coincidence.
+	Coincidence float64
+	Tries       float64 // values tried, times the ways in which they were tried
+	For         int     // probes that obey the shared value
+	Against     int     // probes of the same sources and kind that do not
+	Members     []Member
+	Why         string // a sentence
 }
 
 // Member is one source of a proof.

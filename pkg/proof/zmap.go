@@ -509,7 +509,7 @@ func shortestArc(places []uint64) (start, length float64) {
 
 // tell makes a proof of all sources that obey a walk.
 func (z *zmapRun) tell(w walk, searched float64) Proof {
-	p := Proof{Kind: ZMapGenerator, Value: w.String(), Tries: w.tries * searched}
+	p := Proof{Kind: ZMapGenerator, Value: w.String(), Tries: w.tries * searched, Coincidence: w.digits}
 	for _, i := range z.of {
 		if z.spoken[i] || len(w.ports) > 1 && !slices.Equal(w.ports, z.ports[i]) {
 			continue

@@ -108,18 +108,20 @@ func eachSample(rows driver.Rows, fn func(*ProbeSample) error) error {
 
 // CampaignProof says what some sources share that only one run of a tool, or one operator, can have given them.
 type CampaignProof struct {
-	Run       string // set when read
-	ID        string // of what is shared, the same over all runs
-	Kind      string
-	Value     string
-	Evidence  float64 // -log10 P, corrected for Tries
-	Tries     float64
-	For       uint64 // probes
-	Against   uint64
-	Sources   uint64
-	Campaigns []string // of the run that have some of the sources
-	Outside   uint64   // sources that are in no campaign
-	Summary   string
+	Run      string // set when read
+	ID       string // of what is shared, the same over all runs
+	Kind     string
+	Value    string
+	Evidence float64 // -log10 P, corrected for Tries
+	// Coincidence is -log10 P that two runs of the tool have one such value.
+	Coincidence float64
+	Tries       float64
+	For         uint64 // probes
+	Against     uint64
+	Sources     uint64
+	Campaigns   []string // of the run that have some of the sources
+	Outside     uint64   // sources that are in no campaign
+	Summary     string
 }
 
 // ProofSource is one source of a CampaignProof.
@@ -152,10 +154,10 @@ type CampaignPattern struct {
 
 // putProofs writes the proofs of a run and their sources.
 func (s *Store) putProofs(ctx context.Context, run string, proofs []CampaignProof, sources []ProofSource) error {
-	if err := s.insertRows(ctx, "write proofs", `INSERT INTO campaign_proofs_log (run, proof, kind, value, evidence, tries, agree, against, sources, campaigns, outside, summary)`,
+	if err := s.insertRows(ctx, "write proofs", `INSERT INTO campaign_proofs_log (run, proof, kind, value, evidence, coincidence, tries, agree, against, sources, campaigns, outside, summary)`,
 		len(proofs), func(b driver.Batch, i int) error {
 			p := &proofs[i]
-			return b.Append(run, p.ID, p.Kind, p.Value, p.Evidence, p.Tries, p.For, p.Against, p.Sources, append([]string{}, p.Campaigns...), p.Outside, p.Summary)
+			return b.Append(run, p.ID, p.Kind, p.Value, p.Evidence, p.Coincidence, p.Tries, p.For, p.Against, p.Sources, append([]string{}, p.Campaigns...), p.Outside, p.Summary)
 		}); err != nil {
 		return err
 	}
@@ -219,10 +221,10 @@ func (s *Store) Proofs(ctx context.Context, campaign string) ([]CampaignProof, e
 	var out []CampaignProof
 	err := s.retry(ctx, "read proofs", func() error {
 		out = nil
-		return s.each(ctx, "SELECT run, proof, kind, value, evidence, tries, agree, against, sources, campaigns, outside, summary FROM campaign_proofs "+where,
+		return s.each(ctx, "SELECT run, proof, kind, value, evidence, coincidence, tries, agree, against, sources, campaigns, outside, summary FROM campaign_proofs "+where,
 			func(rows driver.Rows) error {
 				var p CampaignProof
-				if err := rows.Scan(&p.Run, &p.ID, &p.Kind, &p.Value, &p.Evidence, &p.Tries, &p.For, &p.Against, &p.Sources, &p.Campaigns, &p.Outside, &p.Summary); err != nil {
+				if err := rows.Scan(&p.Run, &p.ID, &p.Kind, &p.Value, &p.Evidence, &p.Coincidence, &p.Tries, &p.For, &p.Against, &p.Sources, &p.Campaigns, &p.Outside, &p.Summary); err != nil {
 					return err //nolint:wrapcheck // retry wraps it.
 				}
 				out = append(out, p)

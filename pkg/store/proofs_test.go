@@ -111,7 +111,7 @@ func TestProofsAndPatterns(t *testing.T) {
 	s := open(t)
 	src := event.IP{10: 0xff, 11: 0xff, 12: 100, 13: 64, 15: 1}
 	want := CampaignProof{
-		ID: "p-1", Kind: "masscan-seed", Value: "seed 7", Evidence: 12.5, Tries: 4e9, For: 60, Against: 2, Sources: 3, Campaigns: []string{"c-1", "c-2"}, Outside: 1, Summary: "they do",
+		ID: "p-1", Kind: "masscan-seed", Value: "seed 7", Evidence: 12.5, Coincidence: 9.25, Tries: 4e9, For: 60, Against: 2, Sources: 3, Campaigns: []string{"c-1", "c-2"}, Outside: 1, Summary: "they do",
 	}
 	pattern := CampaignPattern{
 		Campaign: "c-1", Pattern: "relay", Spread: "farm", Tempo: "steady", Networks: 2, Largest: "100.64.0.0/24", InLargest: 9, Effective: 1.5, Together: 3.25, Handovers: 8,

@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS campaign_proofs_log
     kind      LowCardinality(String) COMMENT 'masscan-seed, zmap-generator, mirai-key, nmap-key, unicornscan-key, sequence-cookies',
     value     String COMMENT 'what was shared, in the words of the tool',
     evidence  Float64 COMMENT '-log10 P that independent sources share it, corrected for tries',
+    coincidence Float64 COMMENT '-log10 P that two runs of the tool have one such value, however many sources each has',
     tries     Float64 COMMENT 'values tried, times the ways in which they were',
     agree     UInt64 COMMENT 'probes looked at that obey it',
     against   UInt64 COMMENT 'probes looked at of the same sources that do not',
@@ -68,7 +69,7 @@ AS SELECT * FROM campaign_patterns_log FINAL WHERE run IN (SELECT run FROM campa
 COMMENT 'Patterns of the campaigns of every finished run: order in time, spread over networks, tempo.';
 
 CREATE VIEW IF NOT EXISTS operators
-AS SELECT proof AS operator, kind, value, evidence, sources, campaigns, outside, summary
+AS SELECT proof AS operator, kind, value, evidence, coincidence, sources, campaigns, outside, summary
 FROM campaign_proofs
-WHERE run = (SELECT max(run) FROM campaign_runs WHERE status = 'done') AND (length(campaigns) > 1 OR outside > 0)
-COMMENT 'Of the latest finished run, the proofs that say more than its campaigns do: one operator behind several campaigns, or behind sources that are in none.';
+WHERE run = (SELECT max(run) FROM campaign_runs WHERE status = 'done') AND (length(campaigns) > 1 OR outside > 0) AND coincidence >= 6
+COMMENT 'Of the latest finished run, the proofs that say more than its campaigns do: one operator behind several campaigns, or behind sources that are in none. Values that two operators may well choose alike are left out.';

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -180,6 +181,28 @@ func count(truth map[string]string, name string) int {
 		}
 	}
 	return n
+}
+
+// TestTimesDoNotMatter: the sets of targets of B and G are enough, in the original order, in that of the re-timed captures, or in none.
+func TestTimesDoNotMatter(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, name := range []string{"B-zmap80", "G-sip-udp"} {
+		sources := sample(t, "raw/"+name+".pcap.zst")
+		var values []string
+		for _, shuffled := range []bool{false, true} {
+			if shuffled {
+				for _, s := range sources {
+					rng.Shuffle(len(s.Probes), func(i, j int) { s.Probes[i], s.Probes[j] = s.Probes[j], s.Probes[i] })
+				}
+			}
+			proofs, err := proof.Prove(t.Context(), sources, proof.Options{Searches: 4, Workers: 2})
+			require.NoError(t, err)
+			require.Len(t, proofs, 1)
+			assert.Len(t, proofs[0].Members, len(sources))
+			values = append(values, proofs[0].Value)
+		}
+		assert.Equal(t, values[0], values[1], name)
+	}
 }
 
 // captured reads packets of masscan 1.3.2 (Debian 12) with known seeds, captured between two network namespaces: 100.64.7.1-4 are shards

@@ -1,2 +1,1 @@
--- Reserved: another branch brings this migration.
-SELECT 1;
+-- Number 10 belongs to another change; this file only keeps the numbers without a gap until that one is here.

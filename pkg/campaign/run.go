@@ -181,10 +181,14 @@ func detectAndSave(ctx context.Context, st *store.Store, run *store.CampaignRun,
 	}
 	opt.Progress("clustering", 1)
 	proofs, err := opt.prove(ctx, st, run, fp, res)
-	if err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("look for proofs: %w", ctx.Err())
 	}
-	return opt.save(ctx, st, run, report(run, fp, res, proofs, earlier, w))
+	rep := report(run, fp, res, proofs, earlier, w)
+	if err != nil { // They are extra: campaigns stand without them.
+		rep.Notes = append(rep.Notes, "no proofs were looked for: "+err.Error())
+	}
+	return opt.save(ctx, st, run, rep)
 }
 
 // report puts together what the run found, with what was known before.

@@ -13,16 +13,13 @@ type space struct {
 }
 
 // prefixSpace is the space of a scan of one prefix. ZMap first numbers whole /20s, then what is left (zmap/zmap
-// lib/constraint.c, RADIX_LENGTH); within one prefix that is the natural order.
+// lib/constraint.c, RADIX_LENGTH); within one prefix that is the natural order. Prefixes that begin at one address number alike, and
+// need not be told apart: the space has a number for every address from there on.
 func prefixSpace(p netip.Prefix) space {
 	base, _ := ipv4(p.Masked().Addr())
-	size := uint64(1) << (32 - p.Bits())
 	return space{
-		name: p.Masked().String(), size: size,
-		ranks: func(a uint32) (uint64, bool) {
-			d := uint64(a) - uint64(base)
-			return d, a >= base && d < size
-		},
+		name: "targets counted from " + p.Masked().Addr().String(), size: uint64(1) << (32 - p.Bits()),
+		ranks: func(a uint32) (uint64, bool) { return uint64(a) - uint64(base), a >= base },
 	}
 }
 
@@ -112,7 +109,7 @@ func spaces(targets []uint32) []space {
 	at := netip.AddrFrom4([4]byte{byte(lo >> 24), byte(lo >> 16), byte(lo >> 8), byte(lo)})
 	for ; bits >= 0; bits-- {
 		if bits == 0 {
-			out = append(out, internet("the Internet without ZMap's block list", reserved()))
+			out = append(out, internet("all but ZMap's block list", reserved()))
 		}
 		out = append(out, prefixSpace(netip.PrefixFrom(at, bits)))
 	}

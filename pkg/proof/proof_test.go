@@ -230,7 +230,7 @@ func (z *zmap) generator(v4 bool) uint64 {
 // TestGenerators: shards of one scan are tied together whatever was scanned, whichever version did it, and in whatever order the probes
 // stand; runs of their own are not.
 func TestGenerators(t *testing.T) {
-	whole := internet("the Internet without ZMap's block list", reserved())
+	whole := internet("all but ZMap's block list", reserved())
 	tests := []struct {
 		name      string
 		space     space
@@ -287,7 +287,7 @@ func TestGenerators(t *testing.T) {
 
 // TestOrderAlone: who scans everything leaves no arc, but passes its targets in order: two sources with one generator are one scan done twice.
 func TestOrderAlone(t *testing.T) {
-	whole := internet("the Internet without ZMap's block list", reserved())
+	whole := internet("all but ZMap's block list", reserved())
 	base, _ := ipv4(netip.MustParseAddr("44.5.64.0"))
 	g, _ := groupFor(whole.size)
 	for threads := 1; threads <= 4; threads++ {

@@ -164,8 +164,8 @@ func TestSample(t *testing.T) {
 		assert.Zero(t, p.Against, p.Why)
 	}
 	want := map[string]string{
-		"B-zmap80":  "every 4-th element, step 4771 (or its inverse) modulo 65537 over 198.18.0.0/18",
-		"G-sip-udp": "every 2-th element, step 5755 (or its inverse) modulo 65537 over 198.18.0.0/20",
+		"B-zmap80":  "every 4-th element, step 4771 (or its inverse) modulo 65537, targets counted from 198.18.0.0",
+		"G-sip-udp": "every 2-th element, step 5755 (or its inverse) modulo 65537, targets counted from 198.18.0.0",
 	}
 	for name, s := range seeds() {
 		want[name] = fmt.Sprintf("seed %d", s)

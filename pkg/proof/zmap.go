@@ -189,22 +189,20 @@ func (z *zmapRun) numberings(i int, costly bool) []numbering {
 	}
 	ports := z.ports[i]
 	var out []numbering
-	for _, sp := range spaces(targets) {
-		n := numbering{sp: sp}
-		size := sp.size
-		if len(ports) > 1 {
-			n.ports = ports
-			size = 1 << (bits.Len64(sp.size-1) + bits.Len(uint(len(ports)-1)))
-			one := numbering{sp: sp, only: commonest(&z.sources[i])}
-			if one.g = smallest(sp.size); one.g.prime != 0 && (one.g.prime <= cheap || costly) {
-				out = append(out, one)
-			}
-		}
+	add := func(n numbering, size uint64) {
 		n.g = smallest(size)
-		if n.g.prime == 0 || n.g.prime > cheap && !costly {
+		alike := func(o numbering) bool { return o.sp.name == n.sp.name && o.g.prime == n.g.prime && o.only == n.only }
+		if n.g.prime != 0 && (n.g.prime <= cheap || costly) && !slices.ContainsFunc(out, alike) {
+			out = append(out, n)
+		}
+	}
+	for _, sp := range spaces(targets) {
+		if len(ports) == 1 {
+			add(numbering{sp: sp}, sp.size)
 			continue
 		}
-		out = append(out, n)
+		add(numbering{sp: sp, only: commonest(&z.sources[i])}, sp.size)
+		add(numbering{sp: sp, ports: ports}, 1<<(bits.Len64(sp.size-1)+bits.Len(uint(len(ports)-1))))
 	}
 	return out
 }
@@ -560,16 +558,14 @@ func (w *walk) simplest(places []uint64, evidence float64) bool {
 }
 
 func (w *walk) String() string {
-	name := fmt.Sprintf("over %s", w.sp.name)
+	s, _ := inverse(w.v, w.circle)
 	switch {
 	case w.generator != 0:
-		return fmt.Sprintf("generator %d modulo %d %s", w.generator, w.g.prime, name)
+		return fmt.Sprintf("generator %d modulo %d, %s", w.generator, w.g.prime, w.sp.name)
 	case w.residues == 1:
-		s, _ := inverse(w.v, w.circle)
 		g := powMod(w.g.root, s, w.g.prime)
 		back, _ := inverse(g, w.g.prime)
-		return fmt.Sprintf("generator %d (or its inverse) modulo %d %s", min(g, back), w.g.prime, name)
+		return fmt.Sprintf("generator %d (or its inverse) modulo %d, %s", min(g, back), w.g.prime, w.sp.name)
 	}
-	s, _ := inverse(w.v, w.circle)
-	return fmt.Sprintf("every %d-th element, step %d (or its inverse) modulo %d %s", w.residues, min(s, w.circle-s), w.g.prime, name)
+	return fmt.Sprintf("every %d-th element, step %d (or its inverse) modulo %d, %s", w.residues, min(s, w.circle-s), w.g.prime, w.sp.name)
 }

@@ -67,14 +67,11 @@ func TestOneOperator(t *testing.T) {
 		f.insert(masscan(f.draws([]netip.Addr{s}, "198.18.4.0/22", 120, 8080, at(0, 0), at(2, 0)), 1<<60+uint64(k)))
 	}
 
-	opt := f.options(at(2, 0), 2*days)
-	opt.Proof = ProofOff
-	without, err := Run(t.Context(), f.st, opt)
-	require.NoError(t, err)
+	without := f.run(at(2, 0), 2*days)
 	require.Len(t, without.Found, 2)
 	require.Empty(t, without.Proofs)
 
-	rep := f.run(at(2, 0), 2*days)
+	rep := f.prove(at(2, 0), 2*days)
 	require.Len(t, rep.Found, 2)
 	require.Len(t, rep.Proofs, 1)
 	p := rep.Proofs[0]
@@ -105,6 +102,16 @@ func TestOneOperator(t *testing.T) {
 	assert.Equal(t, "clustered", h.Pattern.Spread, "eight members a network")
 }
 
+// prove detects and looks for proofs in the window that ends at a time.
+func (f *field) prove(end time.Time, window time.Duration) *Report {
+	f.t.Helper()
+	opt := f.options(end, window)
+	opt.Proof = ProofQuick
+	rep, err := Run(f.t.Context(), f.st, opt)
+	require.NoError(f.t, err)
+	return rep
+}
+
 // rows asks a question of the database.
 func (f *field) rows(query string) [][]any {
 	f.t.Helper()
@@ -131,8 +138,8 @@ func TestProofSurvivesNewAddresses(t *testing.T) {
 	f.insert(masscan(f.shares(sources("100.65.0.0", 32), "198.18.0.0/22", 80, at(3, 0), at(4, 0)), seed))
 	f.insert(masscan(f.shares(sources("100.66.0.0", 32), "198.18.0.0/22", 80, at(6, 0), at(7, 0)), seed+1))
 
-	first := only(t, f.run(at(1, 0), days))
-	rep := f.run(at(4, 0), days)
+	first := only(t, f.prove(at(1, 0), days))
+	rep := f.prove(at(4, 0), days)
 	second := only(t, rep)
 	require.Equal(t, first.ID, second.ID)
 	require.Len(t, rep.Links, 1)
@@ -140,7 +147,7 @@ func TestProofSurvivesNewAddresses(t *testing.T) {
 	assert.Equal(t, store.LinkContinued, rep.Links[0].Kind)
 	require.Len(t, rep.Proofs, 1)
 	assert.Equal(t, 1.0, rep.Proofs[0].Tries, "the seed was known")
-	third := only(t, f.run(at(7, 0), days))
+	third := only(t, f.prove(at(7, 0), days))
 	require.NotEqual(t, first.ID, third.ID)
 	require.Len(t, third.Proofs, 1)
 	assert.Equal(t, fmt.Sprintf("seed %d", seed+1), third.Proofs[0].Value)

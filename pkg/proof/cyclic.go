@@ -42,9 +42,10 @@ func groupFor(targets uint64) (group, bool) {
 	return group{}, false
 }
 
+// mulMod is a·b modulo m, for a and b below m.
 func mulMod(a, b, m uint64) uint64 {
-	hi, lo := bits.Mul64(a, b)
-	_, r := bits.Div64(hi%m, lo, m)
+	hi, lo := bits.Mul64(a, b) // hi < m, because a and b are
+	_, r := bits.Div64(hi, lo, m)
 	return r
 }
 
@@ -98,6 +99,7 @@ type primePower struct {
 	baby  map[uint64]uint64
 	steps uint64 // number of baby steps
 	giant uint64 // base^-steps, where base = root^(order/q)
+	back  uint64 // inverse of the generator of the subgroup of size elements
 	crt   uint64 // 1 modulo size, 0 modulo the rest of the order
 }
 
@@ -120,6 +122,7 @@ func newLogs(g group) *logs {
 			x = mulMod(x, base, g.prime)
 		}
 		p.giant = powMod(base, q-p.steps%q, g.prime)
+		p.back, _ = inverse(powMod(g.root, n/p.size, g.prime), g.prime)
 		rest := n / p.size
 		inv, _ := inverse(rest%p.size, p.size)
 		p.crt = mulMod(rest, inv, n)
@@ -137,17 +140,17 @@ func (l *logs) of(x uint64) uint64 {
 	var sum uint64
 	for i := range l.powers {
 		f := &l.powers[i]
-		y := powMod(x, n/f.size, p)           // lies in the subgroup of q^e elements
-		base := powMod(l.g.root, n/f.size, p) // its generator
-		back, _ := inverse(base, p)
+		y := powMod(x, n/f.size, p) // lies in the subgroup of q^e elements
 		var e, unit uint64 = 0, 1
 		for k := uint64(1); k <= f.e; k++ {
 			d := f.digit(powMod(y, pow(f.q, f.e-k), p), p)
 			e += d * unit
-			y = mulMod(y, powMod(back, d*unit, p), p)
+			if k < f.e {
+				y = mulMod(y, powMod(f.back, d*unit, p), p)
+			}
 			unit *= f.q
 		}
-		sum = (sum + mulMod(e, f.crt, n)) % n
+		sum = (sum + mulMod(e%n, f.crt%n, n)) % n
 	}
 	return sum
 }

@@ -87,8 +87,9 @@ type Options struct {
 	SeedTime uint64
 	// Searches is how many sources one kind of search may be spent on, those in groups first.
 	Searches int
-	// Generators also searches the generators of ZMap's large groups, from 2^24+43 on, for sources in groups; with Strangers
-	// for others, too. A second or two a source.
+	// Generators also searches the generators of ZMap's large groups, from 2^24+43 on, for one or two sources of every group,
+	// by arcs. Strangers does so for other sources, too, and also by order, as those that do a whole scan leave no arc. Up to a second
+	// a source, and a second or two for each large group.
 	Generators, Strangers bool
 	// MinEvidence is the least evidence that is reported; 0 is 6.
 	MinEvidence float64
@@ -97,9 +98,9 @@ type Options struct {
 	Progress func(share float64)
 }
 
-// Quick returns the bounds of a search that costs seconds: seeds up to 2^24 and of the last 30 days, every ZMap group.
+// Quick returns the bounds of a search that costs seconds: seeds up to 2^24 and of the last 7 days, every ZMap group.
 func Quick() Options {
-	return Options{SeedLimit: 1 << 24, SeedTime: 30 * 86400, Searches: 16, Generators: true, Workers: 2}
+	return Options{SeedLimit: 1 << 24, SeedTime: 7 * 86400, Searches: 16, Generators: true, Workers: 2}
 }
 
 // Deep returns the bounds of a search that costs up to a minute a source: all seeds of 32 bits, every ZMap group for every source.

@@ -282,7 +282,7 @@ func (z *zmapRun) turn(n numbering, places []uint64, ways float64) walk {
 	case w.residues == 1:
 		g := z.generators(n.g)
 		w.digits, w.tries = math.Log10(float64(len(g))), float64(len(g))*ways
-		w.among(places, g, z.opt.Workers)
+		w.among(places, g, z.opt.Strangers, z.opt.Workers)
 	}
 	return w
 }
@@ -336,7 +336,11 @@ func (w *walk) sieve(places []uint64, ordered bool) sieve {
 	n := len(places)
 	need -= float64(n-1) * math.Log10(float64(w.residues))
 	share := math.Pow(10, -(need+math.Log10(float64(n)))/float64(n-1))
-	s.arc = uint64(math.Min(share, 0.5) * (1 << 63) * 2)
+	widest := 0.5
+	if w.residues == 1 && w.circle > 1<<16 {
+		widest = 1.0 / 8 // Most multipliers fall at the second place then, and campaigns have more shards than that.
+	}
+	s.arc = uint64(math.Min(share, widest) * (1 << 63) * 2)
 	if ordered {
 		s.turns = mostTurns(n)
 		if turns(n, s.turns) < need {
@@ -360,8 +364,8 @@ func (w *walk) all(places []uint64, workers int) {
 }
 
 // among tries the multipliers of the given generators.
-func (w *walk) among(places []uint64, generators [][2]uint64, workers int) {
-	s := w.sieve(places, true)
+func (w *walk) among(places []uint64, generators [][2]uint64, ordered bool, workers int) {
+	s := w.sieve(places, ordered)
 	w.split(len(generators), workers, func(t *walk, lo, hi int) {
 		need := math.Log10(w.tries) + beyond
 		for _, g := range generators[lo:hi] {

@@ -239,6 +239,15 @@ func TestReferenceHasEveryWord(t *testing.T) {
 		{"load", "State", "The ledger"},
 		{"campaign", "State", "Campaigns"},
 		{"detect", "Pattern", "Campaigns"},
+		{"detect", "Spread", "Campaigns"},
+		{"detect", "Tempo", "Campaigns"},
+		{"proof", "Masscan", "Campaigns"},
+		{"proof", "ZMap", "Campaigns"},
+		{"proof", "Mirai", "Campaigns"},
+		{"proof", "Nmap", "Campaigns"},
+		{"proof", "Unicornscan", "Campaigns"},
+		{"proof", "Sequence", "Campaigns"},
+		{"campaign", "Proof", "loader detect"},
 	} {
 		values := constants(t, filepath.Join(root, "pkg", c.room), c.prefix)
 		require.NotEmpty(t, values, "pkg/%s has no constant %s…", c.room, c.prefix)

@@ -118,7 +118,7 @@ func campaignHistory(ctx context.Context, st *store.Store, env environment, id, 
 	if err != nil {
 		return err
 	}
-	g := newTable("run", "as_of", "found", "state", "silent", "what_became")
+	g := newTable("run", "as_of", "found", "state", "silent", "what_became", "proofs")
 	for _, s := range h.States {
 		var became []string
 		for _, l := range h.Links {
@@ -126,7 +126,13 @@ func campaignHistory(ctx context.Context, st *store.Store, env environment, id, 
 				became = append(became, linkText(l, id))
 			}
 		}
-		g.add(s.Run, s.AsOf.Format(time.RFC3339), s.Seen, s.State, s.Silent.String(), strings.Join(became, "; "))
+		proofs := []string{}
+		for _, p := range h.Proofs {
+			if p.Run == s.Run {
+				proofs = append(proofs, p.Kind+": "+p.Value)
+			}
+		}
+		g.add(s.Run, s.AsOf.Format(time.RFC3339), s.Seen, s.State, s.Silent.String(), strings.Join(became, "; "), proofs)
 	}
 	if err := g.write(env.stdout, format); err != nil || format != formatTable {
 		return err
@@ -134,6 +140,17 @@ func campaignHistory(ctx context.Context, st *store.Store, env environment, id, 
 	k := &h.Campaign
 	fmt.Fprintf(env.stdout, "%s: %s, %s to %s, %s over all runs, longest pause %s\n%s\n", k.ID, k.State, k.First.Format(minuteForm), k.Last.Format(minuteForm),
 		count(int(k.SourcesEver), "source"), k.Pause, printable(k.Summary)) //nolint:gosec // Sources are counted by memory.
+	if p := &h.Pattern; h.HasPattern {
+		fmt.Fprintf(env.stdout, "Pattern %s, spread %s (at most %d in one network, %s), tempo %s: %.1f members at work at one time, %s a stint, %.1f cells a day each.\n",
+			p.Pattern, p.Spread, p.InLargest, p.Largest, p.Tempo, p.Together, stintText(p.Stint), p.Pace)
+	}
+	said := map[string]bool{}
+	for _, p := range h.Proofs { // the latest run first
+		if !said[p.ID] {
+			fmt.Fprintf(env.stdout, "Proof: %s%s\n", printable(p.Summary), others(&p, id))
+		}
+		said[p.ID] = true
+	}
 	return aboutCampaign(ctx, env, st, id, "")
 }
 
@@ -151,13 +168,37 @@ func aboutCampaign(ctx context.Context, env environment, st *store.Store, id, in
 	return nil
 }
 
+// others says who else is the operator's by a proof.
+func others(p *store.CampaignProof, id string) string {
+	var who []string
+	for _, c := range p.Campaigns {
+		if c != id {
+			who = append(who, c)
+		}
+	}
+	if p.Outside > 0 {
+		who = append(who, count(int(p.Outside), "source")+" in no campaign") //nolint:gosec // Sources are counted by memory.
+	}
+	if len(who) == 0 {
+		return ""
+	}
+	return " The same operator's: " + strings.Join(who, ", ") + "."
+}
+
 // linkText says what a link means for one of its two campaigns.
 func linkText(l store.CampaignLink, id string) string {
 	shared := fmt.Sprintf("%d of %d sources", l.Shared, l.EarlierSources)
 	if l.Basis == store.BasisNetworks {
 		shared = fmt.Sprintf("%s, %d networks", shared, l.SharedNetworks)
 	}
+	if l.Basis == store.BasisProof {
+		shared = "by proof"
+	}
 	switch {
+	case l.Kind == store.LinkOperator && l.Earlier == id:
+		return fmt.Sprintf("of the same operator as %s (%s)", l.Later, l.Basis)
+	case l.Kind == store.LinkOperator:
+		return fmt.Sprintf("of the same operator as %s (%s)", l.Earlier, l.Basis)
 	case l.Kind == store.LinkContinued:
 		return fmt.Sprintf("continued with %s, now %d", shared, l.LaterSources)
 	case l.Kind == store.LinkSplit && l.Earlier == id:

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,7 @@ func detectCommand(env environment) *cli.Command {
 			timeFlag("at", "`TIME` at which the window ends; without it, the newest event"),
 			&cli.BoolFlag{Name: "members", Usage: "print the members as CSV: source,campaign"},
 			&cli.BoolFlag{Name: "explain", Usage: "print the reasons of every campaign below the table"},
+			&cli.StringFlag{Name: "proof", Value: string(campaign.ProofQuick), Usage: "`EFFORT` spent on what only one run of a tool can have left in several sources: off, quick (seconds) or deep (up to a minute a campaign)"},
 			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "of everything random; the same seed on the same data finds the same"},
 			&cli.Float64Flag{Name: "min-evidence", Value: d.MinEvidence, Usage: "least corrected evidence that is reported"},
 			&cli.IntFlag{Name: "min-sources", Value: d.MinSources, Usage: "least number of members"},
@@ -58,12 +60,16 @@ func runDetect(c *cli.Context, env environment) error {
 	if err != nil {
 		return err
 	}
+	effort := campaign.ProofEffort(c.String("proof"))
+	if !slices.Contains([]campaign.ProofEffort{campaign.ProofOff, campaign.ProofQuick, campaign.ProofDeep}, effort) {
+		return usagef("--proof takes off, quick or deep, not %q", effort)
+	}
 	sender, err := newSender(c)
 	if err != nil {
 		return err
 	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, log *slog.Logger) error {
-		opt := campaign.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log}
+		opt := campaign.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log, Proof: effort}
 		if sender != nil {
 			defer sender.Close()
 			opt.Tell = []string{sender.Destination()}
@@ -170,7 +176,7 @@ func writeMembers(w io.Writer, rep *campaign.Report) error {
 func writeCampaigns(env environment, rep *campaign.Report, format string) error {
 	g := newTable("campaign", "first seen", "last seen", "sources", "ports", "tool", "coverage", "overlap", "evidence", "pattern", "targets")
 	if format != formatTable {
-		g.columns = []string{"campaign", "first_seen", "last_seen", "sources", "ports", "tool", "coverage", "overlap_ratio", "evidence", "pattern", "targets"}
+		g.columns = []string{"campaign", "first_seen", "last_seen", "sources", "ports", "tool", "coverage", "overlap_ratio", "evidence", "pattern", "targets", "spread", "tempo", "proofs"}
 	}
 	g.numeric = []bool{false, false, false, true, false, false, true, true, true}
 	for i := range rep.Found {
@@ -194,18 +200,62 @@ func writeCampaigns(env environment, rep *campaign.Report, format string) error 
 	return nil
 }
 
-// explain prints the reasons of every campaign, what it looks for and how far its sources are spread.
+// explain prints why each campaign is one, how it is arranged, what is proven of it, what it looks for and how far its sources are
+// spread; then what is proven of sources that are in none.
 func explain(ctx context.Context, env environment, st *store.Store, rep *campaign.Report) error {
+	w := env.stdout
 	for i := range rep.Found {
-		fmt.Fprintf(env.stdout, "\n%s\n", rep.Found[i].ID)
-		for _, why := range rep.Found[i].Why {
-			fmt.Fprintln(env.stdout, "  ", why)
+		f := &rep.Found[i]
+		fmt.Fprintf(w, "\n%s\n", f.ID)
+		for _, why := range f.Why {
+			fmt.Fprintln(w, "  ", why)
 		}
-		if err := aboutCampaign(ctx, env, st, rep.Found[i].ID, "   "); err != nil {
+		fmt.Fprintln(w, "  ", arrangementText(&f.Campaign))
+		for _, p := range f.Proofs {
+			fmt.Fprintln(w, "   Proof:", p.Why)
+		}
+		if err := aboutCampaign(ctx, env, st, f.ID, "   "); err != nil {
 			return err
 		}
 	}
+	heading := "\noperators\n"
+	for i := range rep.Proofs {
+		p := &rep.Proofs[i]
+		if s := p.Operator(); s != "" {
+			fmt.Fprintf(w, "%s   %s.\n   Proof: %s\n", heading, s, p.Why)
+			heading = ""
+		}
+	}
 	return nil
+}
+
+// arrangementText says how the members lie in time and over networks.
+func arrangementText(c *detect.Campaign) string {
+	a := &c.Arrangement
+	text := fmt.Sprintf("Pattern %s: %.1f members at work at one time, %s a stint, %.1f cells a day each (%s).", c.Pattern, a.Together,
+		stintText(time.Duration(a.Stint)*time.Second), a.Pace, a.Tempo)
+	if c.Pattern == detect.PatternRelay {
+		text += fmt.Sprintf(" %d began where another ended, %.1f by chance.", a.Handovers, a.ByChance)
+	}
+	return text + fmt.Sprintf(" Spread %s: at most %d in one network (%s).", a.Spread, a.InLargest, a.Largest)
+}
+
+// stintText writes a length of time in days where it is days.
+func stintText(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 2*day {
+		return fmt.Sprintf("%.1f days", float64(d)/float64(day))
+	}
+	return d.Round(time.Second).String()
+}
+
+// proofNames lists what is proven of a campaign.
+func proofNames(proofs []campaign.Proof) []string {
+	out := []string{}
+	for _, p := range proofs {
+		out = append(out, fmt.Sprintf("%s: %s", p.Kind, p.Value))
+	}
+	return out
 }
 
 func campaignRow(f *campaign.Found, format string) []any {
@@ -217,11 +267,12 @@ func campaignRow(f *campaign.Found, format string) []any {
 	tool := strings.Join(f.Tools, " ")
 	first, last := time.Unix(f.First, 0).UTC(), time.Unix(f.Last, 0).UTC()
 	if format == formatJSON {
-		return []any{f.ID, first, last, len(f.Members), f.PortNames(), tool, f.Coverage, f.OverlapRatio, f.Evidence, f.Pattern, targets}
+		return []any{f.ID, first, last, len(f.Members), f.PortNames(), tool, f.Coverage, f.OverlapRatio, f.Evidence, f.Pattern, targets,
+			f.Arrangement.Spread, f.Arrangement.Tempo, proofNames(f.Proofs)}
 	}
 	if format == formatCSV {
 		return []any{f.ID, first.Format(time.RFC3339), last.Format(time.RFC3339), len(f.Members), f.PortNames(), tool,
-			f.Coverage, f.OverlapRatio, f.Evidence, f.Pattern, targets}
+			f.Coverage, f.OverlapRatio, f.Evidence, f.Pattern, targets, f.Arrangement.Spread, f.Arrangement.Tempo, proofNames(f.Proofs)}
 	}
 	return []any{f.ID, first.Format(minute), last.Format(minute), len(f.Members), shortList(f.PortNames(), 8), tool,
 		fmt.Sprintf("%.1f %%", 100*f.Coverage), fmt.Sprintf("%.3f", f.OverlapRatio), fmt.Sprintf("%.1f", f.Evidence), f.Pattern, shortList(targets, 3)}

@@ -144,7 +144,30 @@ func TestPublicSample(t *testing.T) {
 			truth[r["src_ip"]] = campaign
 		}
 		least := map[string]float64{"A-masscan13": 0.95, "B-zmap80": 0.95, "C-zmap-contig": 0.95, "D-nmap": 0.95, "F-slow": 0.95, "G-sip-udp": 0.95}
-		checkMembers(t, works(t, "detect", "--members", "--dsn", dsn), truth, least, 0.95)
+		checkMembers(t, works(t, "detect", "--members", "--proof", "off", "--dsn", dsn), truth, least, 0.95)
+	})
+	t.Run("proofs", func(t *testing.T) {
+		explained := works(t, "detect", "--explain", "--dsn", dsn)
+		for _, want := range []string{
+			"Proof: 60 sources walked ZMap's cyclic group with every 4-th element, step 4771 (or its inverse) modulo 65537, targets counted from 198.18.0.0",
+			"Proof: 30 sources walked ZMap's cyclic group with every 2-th element, step 5755 (or its inverse) modulo 65537, targets counted from 198.18.0.0",
+			"Spread wide", "(drip)", "Pattern bursts",
+		} {
+			require.Contains(t, explained, want)
+		}
+		require.Equal(t, 2, strings.Count(explained, "Proof: "), explained)
+		rows := ask("SELECT campaigns[1] AS campaign, sources, outside FROM campaign_proofs ORDER BY sources DESC")
+		require.Len(t, rows, 2)
+		require.Equal(t, "60", rows[0]["sources"])
+		require.Equal(t, "0", rows[0]["outside"])
+		history := works(t, "campaigns", rows[0]["campaign"], "--dsn", dsn)
+		require.Contains(t, history, "Proof: 60 sources walked")
+		require.Contains(t, history, "Pattern parallel, spread wide")
+		require.Contains(t, works(t, "campaigns", rows[0]["campaign"], "--format", "json", "--dsn", dsn), `"proofs":["zmap-generator: every 4-th element`)
+		require.Contains(t, works(t, "detect", "--format", "json", "--dsn", dsn), `"spread":"wide","tempo":"steady","proofs":["zmap-generator: every 4-th element`)
+		r := loader(t, "", "detect", "--proof", "hard", "--dsn", dsn)
+		require.Equal(t, exitUsage, r.code)
+		require.Contains(t, r.stderr, "--proof takes off, quick or deep")
 	})
 }
 

@@ -62,6 +62,10 @@ type History struct {
 	Campaign store.KnownCampaign
 	States   []store.CampaignState // oldest run first
 	Links    []store.CampaignLink
+	Proofs   []store.CampaignProof // the latest run first
+	Pattern  store.CampaignPattern // as the latest run saw it, if HasPattern
+	// HasPattern is false if no run that knew of patterns found the campaign.
+	HasPattern bool
 }
 
 // HistoryOf returns the life of a campaign, or ErrUnknown.
@@ -77,6 +81,12 @@ func HistoryOf(ctx context.Context, st *store.Store, id string) (*History, error
 	h := &History{Campaign: *k}
 	if h.States, h.Links, err = st.CampaignHistory(ctx, id); err != nil {
 		return nil, fmt.Errorf("read the history of %s: %w", id, err)
+	}
+	if h.Proofs, err = st.Proofs(ctx, id); err != nil {
+		return nil, fmt.Errorf("read the proofs of %s: %w", id, err)
+	}
+	if h.Pattern, h.HasPattern, err = st.PatternOf(ctx, id); err != nil {
+		return nil, fmt.Errorf("read the pattern of %s: %w", id, err)
 	}
 	return h, nil
 }

@@ -20,9 +20,10 @@ type Known struct {
 	Tool        string
 	Signature   string
 	Targets     []netip.Prefix
-	First, Last int64  // of its life over all runs, seconds since 1970-01-01 UTC
-	Pause       int64  // longest silence of its life, seconds
-	State       string // by the latest run
+	Proofs      map[string]bool // identities of what its members were last proven to share
+	First, Last int64           // of its life over all runs, seconds since 1970-01-01 UTC
+	Pause       int64           // longest silence of its life, seconds
+	State       string          // by the latest run
 	MergedInto  string
 
 	life store.KnownCampaign
@@ -48,8 +49,12 @@ type match struct {
 //
 // A new identity is made from the members and ports themselves: two runs over the same data with no
 // memory of each other name a campaign alike.
-func identify(found []detect.Campaign, earlier []Known) (ids []string, links []store.CampaignLink) {
+//
+// proven lists, for each campaign found, the identities of what most of its members share by proof. Where two descriptions have
+// neither members nor networks in common, the same seed or generator on the same port makes them one.
+func identify(found []detect.Campaign, proven [][]string, earlier []Known) (ids []string, links []store.CampaignLink) {
 	matches := matchAll(found, earlier)
+	matches = append(matches, matchProofs(found, proven, earlier, matches)...)
 	ids = make([]string, len(found))
 	given := make([]bool, len(earlier))
 	for _, m := range matches {
@@ -139,6 +144,27 @@ func matchAll(found []detect.Campaign, earlier []Known) []match {
 		return cmp.Or(cmp.Compare(a.basis, b.basis), cmp.Compare(b.shared, a.shared), cmp.Compare(b.networks, a.networks),
 			cmp.Compare(together(a), together(b)), cmp.Compare(a.found, b.found), cmp.Compare(earlier[a.earlier].ID, earlier[b.earlier].ID))
 	})
+	return out
+}
+
+// matchProofs returns pairs that share a proof and a port, of campaigns that nothing else matches.
+func matchProofs(found []detect.Campaign, proven [][]string, earlier []Known, matches []match) []match {
+	foundBusy, earlierBusy := map[int]bool{}, map[int]bool{}
+	for _, m := range matches {
+		foundBusy[m.found], earlierBusy[m.earlier] = true, true
+	}
+	var out []match
+	for i := range found {
+		for j := range earlier {
+			if foundBusy[i] || earlierBusy[j] || !sharesPort(&found[i], &earlier[j]) {
+				continue
+			}
+			if slices.ContainsFunc(proven[i], func(p string) bool { return earlier[j].Proofs[p] }) {
+				out = append(out, match{found: i, earlier: j, basis: store.BasisProof})
+				foundBusy[i], earlierBusy[j] = true, true
+			}
+		}
+	}
 	return out
 }
 

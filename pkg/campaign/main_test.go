@@ -141,7 +141,8 @@ func (f *field) run(end time.Time, window time.Duration) *Report {
 func (f *field) options(end time.Time, window time.Duration) Options {
 	p := detect.DefaultParams()
 	p.Seed = 1
-	return Options{Window: window, At: end, Params: p, Version: "test", Logger: f.opt.Logger}
+	// Proofs have tests of their own (proof_test.go), and take their time.
+	return Options{Window: window, At: end, Params: p, Version: "test", Logger: f.opt.Logger, Proof: ProofOff}
 }
 
 func (f *field) known() map[string]store.KnownCampaign {

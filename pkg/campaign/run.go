@@ -15,6 +15,7 @@ import (
 
 	"murmuration/pkg/detect"
 	"murmuration/pkg/event"
+	"murmuration/pkg/proof"
 	"murmuration/pkg/store"
 )
 
@@ -32,6 +33,8 @@ type Options struct {
 	Run     string           // name of the run, which must sort by time; "" makes one of the time of its start
 	// Tell lists destinations (notify.Sender.Destination) whose outboxes get what the run found out.
 	Tell []string
+	// Proof says how hard to look for what only one run of a tool can have left in several sources.
+	Proof ProofEffort
 	// Progress, if set, is told how far a stage of the run is, 0 to 1.
 	Progress func(stage string, share float64)
 }
@@ -43,6 +46,7 @@ type Found struct {
 	State  string        // emerging, active, dormant or ended
 	Pause  time.Duration // the longest silence of its life, watched time only
 	Silent time.Duration // the silence since its last touch, watched time only
+	Proofs []Proof       // what its members share that only one run of a tool can have given them
 	detect.Campaign
 }
 
@@ -73,6 +77,7 @@ type Report struct {
 	Links                 []store.CampaignLink  // what became of earlier campaigns
 	States                []store.CampaignState // of every known campaign, found or not, by campaign
 	Gaps                  []store.SensorGap     // hours of the window in which a sensor was dead
+	Proofs                []Proof               // of all sources of the window, strongest first
 
 	known map[string]*Known // what earlier runs knew, by campaign
 }
@@ -175,11 +180,19 @@ func detectAndSave(ctx context.Context, st *store.Store, run *store.CampaignRun,
 		return nil, fmt.Errorf("detect: %w", err)
 	}
 	opt.Progress("clustering", 1)
-	return opt.save(ctx, st, run, report(run, fp, res, earlier, w))
+	proofs, err := opt.prove(ctx, st, run, fp, res)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("look for proofs: %w", ctx.Err())
+	}
+	rep := report(run, fp, res, proofs, earlier, w)
+	if err != nil { // They are extra: campaigns stand without them.
+		rep.Notes = append(rep.Notes, "no proofs were looked for: "+err.Error())
+	}
+	return opt.save(ctx, st, run, rep)
 }
 
 // report puts together what the run found, with what was known before.
-func report(run *store.CampaignRun, fp *footprints, res *detect.Result, earlier []Known, w *watch) *Report {
+func report(run *store.CampaignRun, fp *footprints, res *detect.Result, proofs []proof.Proof, earlier []Known, w *watch) *Report {
 	rep := &Report{
 		Run: run.Run, From: run.From, To: run.To, Undecided: len(res.Undecided),
 		Tests: res.Tests, Sources: res.Sources, Cells: res.Cells, Notes: append(notes(fp), w.notes()...), Gaps: w.inWindow(),
@@ -188,14 +201,17 @@ func report(run *store.CampaignRun, fp *footprints, res *detect.Result, earlier 
 	for i := range earlier {
 		rep.known[earlier[i].ID] = &earlier[i]
 	}
-	ids, links := identify(res.Campaigns, earlier)
-	rep.Links = links
+	of := newProven(res, proofs)
+	ids, links := identify(res.Campaigns, of.identities(), earlier)
+	rep.Links = append(links, of.links(ids)...)
+	rep.Proofs = of.named(fp, ids)
+	rep.Notes = append(rep.Notes, operatorNotes(rep.Proofs)...)
 	for i := range res.Campaigns {
 		k := rep.known[ids[i]]
 		j := judge(&fp.input, &res.Campaigns[i], k, w, run.To.Unix())
 		rep.Found = append(rep.Found, Found{
 			ID: ids[i], New: k == nil, State: j.state, Pause: time.Duration(j.pause) * time.Second, Silent: time.Duration(j.silent) * time.Second,
-			Campaign: res.Campaigns[i],
+			Campaign: res.Campaigns[i], Proofs: proofsOf(rep.Proofs, ids[i]),
 		})
 	}
 	rep.States = states(rep, earlier, w)
@@ -264,6 +280,20 @@ func known(ctx context.Context, st *store.Store) ([]Known, error) {
 			out[i].Members[event.Addr(m.Src)] = true
 		}
 	}
+	proofs, err := st.Proofs(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("read the proofs of earlier runs: %w", err)
+	}
+	for _, p := range proofs {
+		for _, id := range p.Campaigns {
+			if i, ok := byID[id]; ok && identifies(proof.Kind(p.Kind)) && p.Coincidence >= apart {
+				if out[i].Proofs == nil {
+					out[i].Proofs = map[string]bool{}
+				}
+				out[i].Proofs[p.ID] = true
+			}
+		}
+	}
 	return out, nil
 }
 
@@ -272,12 +302,14 @@ func (opt *Options) save(ctx context.Context, st *store.Store, run *store.Campai
 	var campaigns []store.Campaign
 	var sources []store.CampaignSource
 	detail := store.RunDetail{States: rep.States, Links: rep.Links, Gaps: rep.Gaps, Notes: rep.Notes}
+	detail.Proofs, detail.Proven = proofRows(rep.Proofs)
 	for i := range rep.Found {
 		f := &rep.Found[i]
 		campaigns = append(campaigns, row(f))
 		detail.Behaviours = append(detail.Behaviours, store.CampaignBehaviour{
 			Campaign: f.ID, Signature: f.Signature, UserAgent: f.UserAgent, Payload: f.Payload, Cut: string(f.Cut), Pause: f.Pause,
 		})
+		detail.Patterns = append(detail.Patterns, patternRow(f))
 		for _, m := range f.Members {
 			sources = append(sources, store.CampaignSource{
 				Campaign: f.ID, Src: event.IPOf(m.Addr), Probability: m.Probability, Cells: uint64(m.Cells),
@@ -311,6 +343,15 @@ func row(f *Found) store.Campaign {
 		c.Ports, c.Protos = append(c.Ports, p.Port), append(c.Protos, p.Proto)
 	}
 	return c
+}
+
+func patternRow(f *Found) store.CampaignPattern {
+	a := &f.Arrangement
+	return store.CampaignPattern{
+		Campaign: f.ID, Pattern: string(f.Pattern), Spread: string(a.Spread), Tempo: string(a.Tempo), Networks: uint64(f.Networks), Largest: a.Largest.String(),
+		InLargest: uint64(a.InLargest), Effective: a.Effective, Together: a.Together, Handovers: uint64(a.Handovers), ByChance: a.ByChance,
+		Stint: time.Duration(a.Stint) * time.Second, Pace: a.Pace,
+	}
 }
 
 // toolName is how the tools of a campaign are written.

@@ -67,21 +67,30 @@ func TestScenarios(t *testing.T) {
 }
 
 func TestPatternsAndCuts(t *testing.T) {
+	const wide, steady = detect.SpreadWide, detect.TempoSteady
 	for name, want := range map[string]struct {
 		pattern detect.Pattern
 		cut     detect.Cut
+		spread  detect.Spread
+		tempo   detect.Tempo
 	}{
-		"plain":    {detect.PatternParallel, detect.CutRandom},
-		"rotating": {detect.PatternRotating, detect.CutRandom},
-		"residues": {detect.PatternParallel, detect.CutResidues},
-		"paths":    {detect.PatternParallel, detect.CutObjects},
+		"plain":    {detect.PatternParallel, detect.CutRandom, wide, steady},
+		"rotating": {detect.PatternRotating, detect.CutRandom, wide, steady},
+		"residues": {detect.PatternParallel, detect.CutResidues, wide, steady},
+		"paths":    {detect.PatternParallel, detect.CutObjects, wide, detect.TempoDrip},
+		"relay":    {detect.PatternRelay, detect.CutRandom, wide, steady},
+		"farm":     {detect.PatternParallel, detect.CutRandom, detect.SpreadFarm, steady},
+		"drip":     {detect.PatternParallel, detect.CutRandom, wide, detect.TempoDrip},
 	} {
 		w := build(t, name, 2, 0.2)
 		res := run(t, &w.Input, detect.Params{})
 		require.Len(t, res.Campaigns, 1, name)
-		assert.Equal(t, want.pattern, res.Campaigns[0].Pattern, name)
-		assert.Equal(t, want.cut, res.Campaigns[0].Cut, name)
-		assert.Len(t, res.Campaigns[0].Why, 5)
+		c := &res.Campaigns[0]
+		assert.Equal(t, want.pattern, c.Pattern, name)
+		assert.Equal(t, want.cut, c.Cut, name)
+		assert.Equal(t, want.spread, c.Arrangement.Spread, name)
+		assert.Equal(t, want.tempo, c.Arrangement.Tempo, name)
+		assert.Len(t, c.Why, 5)
 	}
 }
 

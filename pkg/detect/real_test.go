@@ -202,9 +202,14 @@ func TestRealScanners(t *testing.T) {
 			assert.GreaterOrEqual(t, c.Precision, 0.97, "%s, seed %d", c.Name, seed)
 			assert.GreaterOrEqual(t, c.Recall, 0.97, "%s, seed %d", c.Name, seed)
 			assert.Equal(t, 1, c.Pieces, "%s, seed %d", c.Name, seed)
+			want := detect.PatternParallel
+			if c.Name == "D-nmap" { // eight ranges of a minute each in six days
+				want = detect.PatternBursts
+			}
+			assert.Equal(t, want, c.Pattern, "%s, seed %d", c.Name, seed)
 		}
 		for _, c := range res.Campaigns {
-			t.Logf("%d sources, evidence %.1f, coverage %.3f, overlap %.3f, %v %v", len(c.Members), c.Evidence, c.Coverage, c.OverlapRatio, c.Space, c.Ports)
+			t.Logf("%d sources, evidence %.1f, coverage %.3f, overlap %.3f, %v %v; %s %+v", len(c.Members), c.Evidence, c.Coverage, c.OverlapRatio, c.Space, c.Ports, c.Pattern, c.Arrangement)
 		}
 	}
 }

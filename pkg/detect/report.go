@@ -144,7 +144,7 @@ func (r *run) campaign(parts []*find) Campaign {
 	r.measure(&c, parts)
 	r.addMembers(&c, parts)
 	r.behaviour(&c)
-	c.Pattern = pattern(c.Members)
+	c.arrange()
 	c.Cut = best.cut()
 	c.explain()
 	return c
@@ -305,44 +305,6 @@ func shared[K comparable](counts map[K]int, members int) K {
 		}
 	}
 	return none
-}
-
-// pattern tells the members' order in time from their activity intervals.
-func pattern(members []Member) Pattern {
-	type edge struct {
-		at int64
-		d  int
-	}
-	var edges []edge
-	var busy, start, end int64 = 0, math.MaxInt64, math.MinInt64
-	for _, m := range members {
-		edges = append(edges, edge{m.First, 1}, edge{m.Last + 1, -1})
-		busy += m.Last + 1 - m.First
-		start, end = min(start, m.First), max(end, m.Last+1)
-	}
-	slices.SortFunc(edges, func(a, b edge) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.d, b.d)) })
-	var shared, any int64
-	n := 0
-	for i, e := range edges {
-		if i > 0 {
-			d := e.at - edges[i-1].at
-			if n > 0 {
-				any += d
-			}
-			if n > 1 {
-				shared += d
-			}
-		}
-		n += e.d
-	}
-	switch {
-	// One at a time although together they fill the time: an address change, not a crowd.
-	case 20*shared <= any && 2*busy >= end-start:
-		return PatternRotating
-	case 20*shared <= any:
-		return PatternBursts
-	}
-	return PatternParallel
 }
 
 // cut tells how the space is shared out from the shapes of the members' footprints.

@@ -80,6 +80,7 @@ type Pattern string
 const (
 	PatternParallel Pattern = "parallel" // several members at work at any time
 	PatternRotating Pattern = "rotating" // one after the other without a break: one source whose address changes
+	PatternRelay    Pattern = "relay"    // parallel chains in which one member takes over when another ends
 	PatternBursts   Pattern = "bursts"   // each member worked for a moment only, moments apart
 )
 
@@ -157,9 +158,11 @@ type Campaign struct {
 	Tests    Tests
 	Pattern  Pattern
 	Cut      Cut
-	First    int64 // seconds since 1970-01-01 UTC
-	Last     int64
-	Networks int // distinct /24 (IPv6: /48) of the members
+	// Arrangement is what Pattern rests on, and how the members are spread over networks and time.
+	Arrangement Arrangement
+	First       int64 // seconds since 1970-01-01 UTC
+	Last        int64
+	Networks    int // distinct /24 (IPv6: /48) of the members
 	// Timeline is the coverage reached after each twentieth of the time from First to Last.
 	Timeline []float64
 	Why      []string // sentences that explain the campaign to a reader

@@ -22,6 +22,8 @@ type Plan struct {
 	Unequal  bool    // members' shares differ by up to a factor of ten
 	Late     bool    // members join one after the other; the space is shared out among those who come
 	Rotating bool    // one host: members follow one another without a break
+	Relay    int     // members form so many chains, and in each one takes over when another ends
+	Farm     bool    // members are addresses of one /24
 	Short    bool    // each member is active for a small part of the campaign only
 	Sweeps   int     // times that the whole space is covered, each with a fresh assignment; 0 is 1
 	Twins    int     // members that repeat another member's share
@@ -48,6 +50,9 @@ func (b *builder) campaign(p Plan) {
 	t := Truth{Name: p.Name, Decidable: !p.Undecidable}
 	for i := range p.Members + p.Twins {
 		t.Sources = append(t.Sources, b.source(p.Tools[i%len(p.Tools)]))
+	}
+	if p.Farm {
+		b.neighbours(t.Sources)
 	}
 	objects := []uint32{0}
 	if p.Objects > 0 {
@@ -199,6 +204,13 @@ func (b *builder) schedule(p Plan, n int, from, to float64) (start, end []float6
 		case p.Rotating:
 			step := (to - from) / float64(n)
 			start[i], end[i] = from+k*step, from+(k+0.98)*step
+		case p.Relay > 0:
+			// Chains do not change hands at the same time.
+			chain, at := order[i]%p.Relay, order[i]/p.Relay
+			length := (n - chain + p.Relay - 1) / p.Relay
+			step := (to - from) / (float64(length) + 0.5)
+			first := from + step*0.5*float64(chain)/float64(p.Relay)
+			start[i], end[i] = first+float64(at)*step, first+float64(at+1)*step
 		case p.Late:
 			start[i] = from + (to-from)*0.8*k/float64(n)
 		case p.Short:

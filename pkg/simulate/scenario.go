@@ -119,6 +119,9 @@ func scenarios() []Scenario {
 		s("mixed", "three tools in one campaign", with(alter(func(p *Plan) { p.Members = 48; p.Tools = tools(masscan(), zmap(), plain()) }))),
 		s("udp", "random shards on one UDP port", with(alter(func(p *Plan) { p.Proto = event.ProtoUDP; p.Ports = []uint16{5060}; p.Hi = 4096; p.Members = 30 }))),
 		s("rotating", "one host whose address changes", with(alter(func(p *Plan) { p.Rotating = true }))),
+		s("relay", "three chains in which one source takes over when another ends", with(alter(func(p *Plan) { p.Relay = 3 }))),
+		s("farm", "60 random shards, all sources in one /24", with(alter(func(p *Plan) { p.Farm = true }))),
+		s("drip", "20 members touch 25 cells each in 90 days", with(alter(func(p *Plan) { p.Members = 20; p.Lo = 4096; p.Hi = 4608; p.Share = 0.98 }))),
 		s("sweeps", "the space is covered six times, each with a fresh assignment", with(alter(func(p *Plan) { p.Sweeps = 6; p.Share = 0.9 }))),
 		on(s("many", "10,000 members with 6 to 7 cells each", func(b *builder) {
 			crowd(b)

@@ -146,6 +146,25 @@ func (b *builder) source(behaviour detect.Behaviour) int {
 	}
 }
 
+// neighbours moves sources into the network of the first one, at most 200 of them.
+func (b *builder) neighbours(sources []int) {
+	net, err := b.w.Input.Sources[sources[0]].Addr.Prefix(24)
+	if err != nil || len(sources) > 200 {
+		panic("a farm is of IPv4 and fits into a /24") // A mistake in a scenario.
+	}
+	a := net.Addr().As4()
+	for _, s := range sources {
+		for {
+			a[3]++
+			if at := netip.AddrFrom4(a); !b.taken[at] {
+				b.taken[at] = true
+				b.w.Input.Sources[s].Addr = at
+				break
+			}
+		}
+	}
+}
+
 // touch records that source s touched a cell at a time, in seconds after the window's start.
 func (b *builder) touch(s int, proto event.Proto, port uint16, target, object uint32, at float64) {
 	at = math.Min(math.Max(at, 0), float64(b.days)*day-1)

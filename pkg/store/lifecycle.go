@@ -37,9 +37,12 @@ const (
 	LinkContinued = "continued"
 	LinkSplit     = "split"
 	LinkMerged    = "merged"
+	// LinkOperator joins two campaigns of one run that a proof ties to one operator; its basis is the kind of the proof.
+	LinkOperator = "operator"
 
 	BasisMembers  = "members"
 	BasisNetworks = "networks"
+	BasisProof    = "proof"
 )
 
 // CampaignLink says what became of a campaign: Earlier as an earlier run described it, Later as this run
@@ -69,6 +72,9 @@ type RunDetail struct {
 	Links      []CampaignLink
 	Gaps       []SensorGap
 	Notes      []string
+	Patterns   []CampaignPattern
+	Proofs     []CampaignProof
+	Proven     []ProofSource // the sources of Proofs
 }
 
 // PutRunDetail writes the details of a run. It belongs before SaveRun, whose last row makes all of the run visible, and may
@@ -100,6 +106,12 @@ func (s *Store) PutRunDetail(ctx context.Context, run string, d RunDetail) error
 			x := &d.Gaps[i]
 			return b.Append(run, x.Sensor, x.Since, x.Until, x.Usual)
 		}); err != nil {
+		return err
+	}
+	if err := s.putPatterns(ctx, run, d.Patterns); err != nil {
+		return err
+	}
+	if err := s.putProofs(ctx, run, d.Proofs, d.Proven); err != nil {
 		return err
 	}
 	return s.insertRows(ctx, "write notes", "INSERT INTO campaign_notes_log (run, position, note)", len(d.Notes), func(b driver.Batch, i int) error {

@@ -119,7 +119,7 @@ func (a *arena) cover(set []int) (covered, universe, expected, observed float64)
 	return covered, universe, expected, observed
 }
 
-// inner returns the smallest span of the tree that holds nine tenths of what the set covered.
+// inner returns the smallest span of the tree that holds nearly all that the set covered.
 func (r *run) inner(a *arena, set []int) span {
 	var targets []uint32
 	for _, i := range set {
@@ -132,6 +132,6 @@ func (r *run) inner(a *arena, set []int) span {
 	}
 	a.clear(a.feet, set)
 	slices.Sort(targets)
-	path := r.sp.hull(targets, 0.1)
+	path := r.sp.hull(targets, r.trim)
 	return path[len(path)-1]
 }

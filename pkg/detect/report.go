@@ -163,6 +163,9 @@ func (r *run) measure(c *Campaign, parts []*find) {
 			all[i] = i
 		}
 		covered, universe, e, o := a.cover(all)
+		if f.ownPorts {
+			e = f.pooled(universe)
+		}
 		c.Covered += int(covered)
 		c.Universe += int(universe)
 		c.Expected += e
@@ -350,6 +353,9 @@ func (f *find) cut() Cut {
 	if f.b.kind == perObject {
 		return CutObjects
 	}
+	if f.ownPorts {
+		return CutPorts
+	}
 	count := map[shape]int{}
 	for _, t := range f.tracks {
 		count[t.shape]++
@@ -371,6 +377,10 @@ func (c *Campaign) explain() {
 	}
 	c.Why = append(c.Why, fmt.Sprintf("%d sources in %d networks used %s on %s.", len(c.Members), c.Networks, tool, portList(c.Ports)))
 	c.Why = append(c.Why, fmt.Sprintf("Together they touched %d of the %d cells of %s (%.1f %%), cut by %s.", c.Covered, c.Universe, prefixList(c.Space), 100*c.Coverage, c.Cut))
+	if c.Cut == CutPorts {
+		c.Why = append(c.Why, fmt.Sprintf("Every member has ports of its own, %.1f on average, and tried them on the same addresses; together the ports leave hardly a gap.",
+			float64(len(c.Ports))/float64(len(c.Members))))
+	}
 	c.Why = append(c.Why, fmt.Sprintf("Independent sources with as many cells would have met %.0f times; these met %.0f times (ratio %.3f).", c.Expected, c.Observed, c.OverlapRatio))
 	c.Why = append(c.Why, fmt.Sprintf("That is chance with probability below 10^-%.1f, after paying for every group that was tested.", c.Evidence))
 	w := c.Members[c.Weakest]

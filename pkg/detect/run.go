@@ -29,6 +29,8 @@ type run struct {
 	sp     *space
 	ix     *index
 	window uint32
+	// trim is the share of what a campaign covered that may stick out of its space.
+	trim float64
 	// buckets is how many buckets share the level of significance.
 	buckets int
 	tests   int
@@ -51,18 +53,24 @@ func Run(ctx context.Context, in *Input, p Params, progress func(done, total flo
 	if err != nil {
 		return nil, err
 	}
-	r := &run{in: in, p: p, sp: sp, ix: ix, report: progress, window: windowOf(in)}
+	r := &run{in: in, p: p, sp: sp, ix: ix, report: progress, window: windowOf(in), trim: 0.1}
 	first, second := r.jobs()
+	own := r.portJobs()
 	for _, j := range append(slices.Clone(first), second...) {
 		for _, s := range j.segs {
 			r.total += float64(len(s.cells))
 		}
 	}
-	r.buckets = len(first) + len(second)
+	r.buckets = len(first) + len(second) + len(own)
 	found, undecided, err := r.search(ctx, first, nil)
 	if err != nil {
 		return nil, err
 	}
+	ported, err := r.searchPorts(ctx, own, r.claims(found))
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, ported...)
 	more, open, err := r.search(ctx, second, r.claims(found))
 	if err != nil {
 		return nil, err
@@ -152,6 +160,7 @@ type find struct {
 	observed []float64
 	verdict  verdict
 	portList []Port
+	ownPorts bool // members share out ports, each having whole ones of its own
 }
 
 // open is a group that could not be decided.

@@ -144,6 +144,23 @@ func scenarios() []Scenario {
 			}
 			b.campaign(Plan{Name: "a", Members: 20, Ports: ports, Tools: tools(masscan())})
 		}), 30, slash24),
+		on(s("ports-own", "20 sources share out 72 ports of one /24 at random, whole ports each, and 10 % of the probes are lost", func(b *builder) {
+			b.background(b.count(300))
+			ports := make([]uint16, 72)
+			for i := range ports {
+				ports[i] = uint16(8000 + i)
+			}
+			b.ownPorts("a", 20, ports, 0.1)
+		}), 30, slash24),
+		on(s("ports-all", "30 sources share out every port of one address at random, 40 others those of another by ranges", func(b *builder) {
+			b.background(b.count(300))
+			b.allPorts("random", 30, 77, detect.CutRandom)
+			b.allPorts("ranges", 40, 99, detect.CutRanges)
+		}), 30, slash24),
+		on(s("tastes", "no campaign: sources with ports of their own in every shape that looks shared out", func(b *builder) {
+			b.background(b.count(300))
+			b.tastes()
+		}), 30, slash24),
 		on(s("paths", "60 paths of 16 addresses shared out", func(b *builder) {
 			b.background(b.count(200))
 			b.readers(b.count(60))

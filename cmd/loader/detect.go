@@ -36,6 +36,7 @@ func detectCommand(env environment) *cli.Command {
 			&cli.Float64Flag{Name: "min-evidence", Value: d.MinEvidence, Usage: "least corrected evidence that is reported"},
 			&cli.IntFlag{Name: "min-sources", Value: d.MinSources, Usage: "least number of members"},
 			&cli.Float64Flag{Name: "min-coverage", Value: d.MinCoverage, Usage: "least share of its space that a campaign has covered"},
+			&cli.Float64Flag{Name: "early-coverage", Value: d.EarlyCoverage, Usage: "least share of its space that a campaign has covered which is still growing; 1 reports nothing early"},
 			&cli.IntFlag{Name: "workers", Value: d.Workers, Usage: "goroutines; never changes the result"},
 		)...),
 		Action: func(c *cli.Context) error { return runDetect(c, env) },
@@ -56,6 +57,7 @@ func runDetect(c *cli.Context, env environment) error {
 	params := detect.DefaultParams()
 	params.Seed = c.Uint64("seed")
 	params.MinEvidence, params.MinSources = c.Float64("min-evidence"), c.Int("min-sources")
+	params.EarlyCoverage = c.Float64("early-coverage")
 	params.MinCoverage, params.Workers = c.Float64("min-coverage"), c.Int("workers")
 	sender, err := newSender(c)
 	if err != nil {

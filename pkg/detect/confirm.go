@@ -1,6 +1,9 @@
 package detect
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // confirm settles who the members of a group that passed are, in the smallest span that holds them.
 func (r *run) confirm(b *bucket, g group, v verdict) (find, bool) {
@@ -8,14 +11,16 @@ func (r *run) confirm(b *bucket, g group, v verdict) (find, bool) {
 	for _, i := range g.members {
 		start = append(start, b.tracks[i])
 	}
+	group, early := start, false
 	s := g.span
 	for {
 		f, inner, ok := r.settleIn(b, s, start, v)
 		if !ok {
 			return f, false
 		}
+		early = early || f.early
 		if inner == s {
-			return f, true
+			return f, !early || r.emerge(&f, group)
 		}
 		s, start = inner, f.tracks
 	}
@@ -69,9 +74,10 @@ func (r *run) settleIn(b *bucket, s span, start []*track, v verdict) (find, span
 		f.observed = append(f.observed, m.observed[k])
 	}
 	covered, universe, e, o := a.cover(keep)
-	if covered < r.p.MinCoverage*universe || o > r.p.MaxOverlap*e {
+	if o > r.p.MaxOverlap*e || covered < math.Min(r.p.MinCoverage, r.p.EarlyCoverage)*universe {
 		return f, s, false
 	}
+	f.early = covered < r.p.MinCoverage*universe
 	return f, r.inner(a, keep), true
 }
 

@@ -339,7 +339,7 @@ func (r *run) onAddresses(j portJob, f *find) find {
 	}
 	segs := slices.DeleteFunc(slices.Clone(j.segs), func(s segment) bool { _, ok := members[s.source]; return !ok })
 	b := r.ix.bucketOf(manyPorts, j.proto, 0, segs, r.sp, r.window, func(_ int32, c *Cell) bool { return !ports[c.Port] })
-	out := find{b: b, span: j.aim, verdict: f.verdict, ownPorts: true}
+	out := find{b: b, span: j.aim, verdict: f.verdict, early: f.early, ownPorts: true}
 	for _, t := range b.tracks {
 		m := members[t.sources[0]]
 		perPort := float64(t.targets)

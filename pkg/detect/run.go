@@ -160,6 +160,7 @@ type find struct {
 	observed []float64
 	verdict  verdict
 	portList []Port
+	early    bool // it has covered too little to be whole, and goes on
 	ownPorts bool // members share out ports, each having whole ones of its own
 }
 

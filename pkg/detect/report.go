@@ -179,6 +179,7 @@ func (r *run) measure(c *Campaign, parts []*find) {
 		c.Observed += o
 		if !seenSpan[f.span] {
 			seenSpan[f.span] = true
+			c.spans = append(c.spans, f.span)
 			c.Space = append(c.Space, r.sp.prefixes(f.span)...)
 			c.Addresses += int(f.span.size())
 		}

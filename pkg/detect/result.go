@@ -170,6 +170,8 @@ type Campaign struct {
 	// are those that are sure, not all.
 	Emerging bool
 	Why      []string // sentences that explain the campaign to a reader
+
+	spans []span // of the universe that make up Space
 }
 
 // Group is a set of alike sources for which the traffic cannot tell.

@@ -77,6 +77,7 @@ func Run(ctx context.Context, in *Input, p Params, progress func(done, total flo
 	}
 	res := &Result{Sources: ix.sources, Cells: ix.cells, Outside: ix.outside, Tests: r.tests}
 	res.Campaigns = r.merge(append(found, more...))
+	r.kin(res.Campaigns)
 	res.Undecided = r.undecided(append(undecided, open...), res.Campaigns)
 	return res, nil
 }

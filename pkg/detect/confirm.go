@@ -74,10 +74,10 @@ func (r *run) settleIn(b *bucket, s span, start []*track, v verdict) (find, span
 		f.observed = append(f.observed, m.observed[k])
 	}
 	covered, universe, e, o := a.cover(keep)
-	if o > r.p.MaxOverlap*e || covered < math.Min(r.p.MinCoverage, r.p.EarlyCoverage)*universe {
+	if o > r.p.MaxOverlap*e || covered < math.Min(r.p.MinCoverage, r.p.EarlyCoverage)*universe && !f.sparse(universe) {
 		return f, s, false
 	}
-	f.early = covered < r.p.MinCoverage*universe
+	f.early = covered < r.p.MinCoverage*universe && !f.sparse(universe)
 	return f, r.inner(a, keep), true
 }
 

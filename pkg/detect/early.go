@@ -58,6 +58,24 @@ func (f *find) growing(window uint32) bool {
 	return float64(late) >= earlyGrowth*float64(len(touches))
 }
 
+const (
+	// sparseSpace is the number of cells from which on a campaign need not cover any share of its space. Over a /8 the most
+	// industrious cover a hundredth.
+	sparseSpace = 1 << 20
+	// sparseMeetings is the number of meetings that the member in the middle must have been spared instead: enough to tell
+	// it from a stranger by itself, which is what coverage stands for in smaller spaces.
+	sparseMeetings = 8
+)
+
+// sparse tells whether a find in a space too large to be covered has members that can be told one by one.
+func (f *find) sparse(universe float64) bool {
+	if universe < sparseSpace {
+		return false
+	}
+	e := slices.Sorted(slices.Values(f.expected))
+	return e[len(e)/2] >= sparseMeetings
+}
+
 // chance is a source of the group with what it could have met.
 type chance struct {
 	foot   int
@@ -67,10 +85,10 @@ type chance struct {
 }
 
 // sureMembers keeps the members that are sure enough. How many strangers have yet to meet anybody is estimated from those
-// that have: of strangers who expect e meetings a share 1 - exp(-e) has been seen to meet somebody, so that for every s
-// seen there are about (s + 1/2)·exp(-e)/(1 - exp(-e)) who have not (inverse probability weighting, Horvitz and
-// Thompson, JASA 1952; the half is what no sighting at all leaves possible). They are spread over the unmet sources
-// with as great a chance, in classes of a factor of two.
+// that have: of strangers who expect e meetings a share 1 - exp(-e) has been seen to meet somebody, so that behind s who were
+// seen there are no more than u·exp(-e)/(1 - exp(-e)) who were not, u being the upper 95 % bound of a Poisson mean of which s were
+// counted (inverse probability weighting, Horvitz and Thompson, JASA 1952). They are spread over the unmet sources with as
+// great a chance, in classes of a factor of two.
 func (f *find) sureMembers(a *arena, p Params) {
 	list := f.chances(a, p)
 	for _, class := range partition(everyIndex(len(list)), func(i int) uint64 {
@@ -85,7 +103,7 @@ func (f *find) sureMembers(a *arena, p Params) {
 				seen++
 			}
 		}
-		hidden := (seen + 0.5) * math.Exp(-mean) / -math.Expm1(-mean)
+		hidden := poissonUpper(seen) * math.Exp(-mean) / -math.Expm1(-mean)
 		for _, i := range class {
 			list[i].prob = 1 - math.Min(1, hidden/math.Max(1, unmet))
 		}
@@ -101,6 +119,14 @@ func (f *find) sureMembers(a *arena, p Params) {
 		sure[a.track[c.foot]] = c.prob
 	}
 	f.keep(sure)
+}
+
+// poissonUpper is the upper 95 % bound of a Poisson mean of which n were counted (Wilson and Hilferty's approximation of the
+// chi-square quantile).
+func poissonUpper(n float64) float64 {
+	n++
+	q := 1 - 1/(9*n) + 1.645/(3*math.Sqrt(n))
+	return n * q * q * q
 }
 
 func everyIndex(n int) []int {

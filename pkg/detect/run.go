@@ -29,6 +29,7 @@ type run struct {
 	sp     *space
 	ix     *index
 	window uint32
+	views  views
 	// trim is the share of what a campaign covered that may stick out of its space.
 	trim float64
 	// buckets is how many buckets share the level of significance.
@@ -54,6 +55,7 @@ func Run(ctx context.Context, in *Input, p Params, progress func(done, total flo
 		return nil, err
 	}
 	r := &run{in: in, p: p, sp: sp, ix: ix, report: progress, window: windowOf(in), trim: 0.1}
+	r.views = newViews(sp, in.Start, r.window)
 	first, second := r.jobs()
 	own := r.portJobs()
 	for _, j := range append(slices.Clone(first), second...) {
@@ -231,7 +233,7 @@ type field struct {
 
 // fields lists the groups of the bucket that are yet to be tested, strongest first.
 func (r *run) fields(ctx context.Context, b *bucket, failed map[uint64]bool) (fields []field) {
-	for _, st := range spans(b.tracks, r.p.MinSources) {
+	for _, st := range r.apart(b, spans(b.tracks, r.p.MinSources)) {
 		var todo []group
 		for _, g := range groups(b.tracks, st, r.window, r.p) {
 			if !failed[g.key] {

@@ -181,3 +181,15 @@ func TestOneSourceOneAddress(t *testing.T) {
 	assert.Empty(t, res.Campaigns)
 	assert.Empty(t, res.Undecided)
 }
+
+// In a space of fifty million cells nobody covers a share worth naming; meetings still tell every member.
+func TestHugeSpace(t *testing.T) {
+	w := build(t, "slash8", 1, 0.02)
+	res := run(t, &w.Input, detect.Params{Surrogates: 16})
+	require.Len(t, res.Campaigns, 1)
+	c := res.Campaigns[0]
+	assert.Less(t, c.Coverage, 0.01)
+	assert.False(t, c.Emerging)
+	assert.Equal(t, 3<<24, c.Universe)
+	assert.Equal(t, 1.0, simulate.Judge(w.Truth, res.Campaigns).F1)
+}

@@ -159,3 +159,23 @@ func TestKin(t *testing.T) {
 		assert.Contains(t, c.Why[len(c.Why)-1], "Campaigns with the same tool, ports, space and time overlap it as independent sources do: 22 sources")
 	}
 }
+
+// Windows without a campaign, cut off anywhere, hold nothing that emerges.
+func TestEarlyRaisesNoFalseAlarm(t *testing.T) {
+	for _, name := range []string{"none", "crowds"} {
+		for seed := range uint64(2) {
+			w := build(t, name, 40+seed, 0.3)
+			for _, share := range []float64{0.1, 0.3, 0.6, 0.9} {
+				in := w.Input
+				at := uint32(share * float64(in.End-in.Start))
+				in.End = in.Start + int64(at)
+				in.Sources = slices.Clone(in.Sources)
+				for i := range in.Sources {
+					s := &in.Sources[i]
+					s.Cells = slices.DeleteFunc(slices.Clone(s.Cells), func(c detect.Cell) bool { return c.First >= at })
+				}
+				assert.Empty(t, run(t, &in, detect.Params{}).Campaigns, "%s, seed %d, cut at %v", name, seed, share)
+			}
+		}
+	}
+}

@@ -20,7 +20,7 @@ func (r *run) confirm(b *bucket, g group, v verdict) (find, bool) {
 		}
 		early = early || f.early
 		if inner == s {
-			return f, !early || r.emerge(&f, group)
+			return f, !early || r.thin(&f, group)
 		}
 		s, start = inner, f.tracks
 	}
@@ -74,10 +74,10 @@ func (r *run) settleIn(b *bucket, s span, start []*track, v verdict) (find, span
 		f.observed = append(f.observed, m.observed[k])
 	}
 	covered, universe, e, o := a.cover(keep)
-	if o > r.p.MaxOverlap*e || covered < math.Min(r.p.MinCoverage, r.p.EarlyCoverage)*universe && !f.sparse(universe) {
+	if o > r.p.MaxOverlap*e || covered < math.Min(r.p.MinCoverage, r.p.EarlyCoverage)*universe && !f.sparse() {
 		return f, s, false
 	}
-	f.early = covered < r.p.MinCoverage*universe && !f.sparse(universe)
+	f.early = covered < r.p.MinCoverage*universe
 	return f, r.inner(a, keep), true
 }
 

@@ -24,6 +24,15 @@ const (
 	earlyGrowth = 0.125
 )
 
+// thin finishes a find that has not covered enough of its space, or refuses it.
+func (r *run) thin(f *find, group []*track) bool {
+	if f.sparse() {
+		f.early = false
+		return r.onlySure(f, group)
+	}
+	return r.emerge(f, group)
+}
+
 // emerge makes an early report of a find that has not covered enough yet, or refuses. Group are the tracks that behaviour
 // picked; nobody else is listed.
 func (r *run) emerge(f *find, group []*track) bool {
@@ -31,6 +40,11 @@ func (r *run) emerge(f *find, group []*track) bool {
 		return false
 	}
 	f.early = true
+	return r.onlySure(f, group)
+}
+
+// onlySure leaves the members of a find that are sure, and refuses it where they are too few.
+func (r *run) onlySure(f *find, group []*track) bool {
 	settled := slices.Clone(f.tracks)
 	f.sureMembers(newArena(f.b, group, f.span), r.p)
 	if len(f.tracks) < r.p.MinSources {
@@ -59,7 +73,7 @@ func (f *find) growing(window uint32) bool {
 }
 
 const (
-	// sparseSpace is the number of cells from which on a campaign need not cover any share of its space. Over a /8 the most
+	// sparseSpace is the number of addresses from which on a campaign need not cover any share of its space. Over a /8 the most
 	// industrious cover a hundredth.
 	sparseSpace = 1 << 20
 	// sparseMeetings is the number of meetings that the member in the middle must have been spared instead: enough to tell
@@ -68,8 +82,8 @@ const (
 )
 
 // sparse tells whether a find in a space too large to be covered has members that can be told one by one.
-func (f *find) sparse(universe float64) bool {
-	if universe < sparseSpace {
+func (f *find) sparse() bool {
+	if f.span.size() < sparseSpace {
 		return false
 	}
 	e := slices.Sorted(slices.Values(f.expected))

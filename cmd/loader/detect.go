@@ -39,6 +39,7 @@ func detectCommand(env environment) *cli.Command {
 			&cli.Float64Flag{Name: "min-evidence", Value: d.MinEvidence, Usage: "least corrected evidence that is reported"},
 			&cli.IntFlag{Name: "min-sources", Value: d.MinSources, Usage: "least number of members"},
 			&cli.Float64Flag{Name: "min-coverage", Value: d.MinCoverage, Usage: "least share of its space that a campaign has covered"},
+			&cli.Float64Flag{Name: "early-coverage", Value: d.EarlyCoverage, Usage: "least share of its space that a campaign has covered which is still growing; 1 reports nothing early"},
 			&cli.IntFlag{Name: "workers", Value: d.Workers, Usage: "goroutines; never changes the result"},
 		)...),
 		Action: func(c *cli.Context) error { return runDetect(c, env) },
@@ -105,6 +106,7 @@ func detectParams(c *cli.Context) (detect.Params, error) {
 	p := detect.DefaultParams()
 	p.Seed = c.Uint64("seed")
 	p.MinEvidence, p.MinSources = c.Float64("min-evidence"), c.Int("min-sources")
+	p.EarlyCoverage = c.Float64("early-coverage")
 	p.MinCoverage, p.Workers = c.Float64("min-coverage"), c.Int("workers")
 	switch { // Written so that NaN is refused as well.
 	case !(p.MinEvidence > 0):
@@ -113,6 +115,8 @@ func detectParams(c *cli.Context) (detect.Params, error) {
 		return p, usagef("--min-sources takes at least 2, not %d: one source alone cannot share anything out", p.MinSources)
 	case !(p.MinCoverage >= 0 && p.MinCoverage <= 1):
 		return p, usagef("--min-coverage takes a share from 0 to 1, not %v", p.MinCoverage)
+	case !(p.EarlyCoverage > 0 && p.EarlyCoverage <= 1):
+		return p, usagef("--early-coverage takes a share above 0, at most 1 (no early reports), not %v", p.EarlyCoverage)
 	case p.Workers < 1:
 		return p, usagef("--workers takes at least 1, not %d", p.Workers)
 	}

@@ -38,6 +38,7 @@ func evaluateCommand(env environment) *cli.Command {
 			&cli.Float64Flag{Name: "scale", Value: 1, Usage: "of the background; 1 is a few thousand sources"},
 			&cli.BoolFlag{Name: "baselines", Usage: "run other methods on the same worlds and print them below"},
 			&cli.BoolFlag{Name: "delay", Usage: "grow the window in steps of 5 % of each campaign's life until it is found; takes up to twenty times as long"},
+			&cli.Float64Flag{Name: "early-coverage", Value: detect.DefaultParams().EarlyCoverage, Usage: "of the detector, as in loader detect"},
 			&cli.Float64Flag{Name: "min-coverage", Value: detect.DefaultParams().MinCoverage, Usage: "of the detector, as in loader detect: less of it finds campaigns earlier"},
 			&cli.BoolFlag{Name: "cost", Value: true, Usage: "print time and memory; --cost=false prints what depends on the seed alone"},
 			&cli.IntFlag{Name: "calibration", Usage: "instead, draw the p-values of `N` worlds without a campaign of each kind as an SVG"},
@@ -81,7 +82,7 @@ func runEvaluate(c *cli.Context, env environment) error {
 		Scenarios: names, Seed: c.Uint64("seed"), Seeds: c.Int("seeds"), Scale: c.Float64("scale"),
 		Baselines: c.Bool("baselines"), Params: detect.DefaultParams(), Progress: newStageProgress(env.stderr),
 	}
-	o.Params.MinCoverage = c.Float64("min-coverage")
+	o.Params.MinCoverage, o.Params.EarlyCoverage = c.Float64("min-coverage"), c.Float64("early-coverage")
 	if c.Bool("delay") {
 		o.Delay = delaySteps
 	}
@@ -143,7 +144,7 @@ func newEvaluation(delay, cost bool, format string) *evaluation {
 	e.columns = []string{"scenario", "method", "seeds", "sources", "cells", "campaigns", "f1", "f1_least", "precision", "recall",
 		"jaccard", "jaccard_least", "pieces", "false", "evidence_least"}
 	if delay {
-		e.columns = append(e.columns, "delay_found", "delay", "delay_most", "delay_false")
+		e.columns = append(e.columns, "delay_found", "delay", "delay_most", "delay_precision", "delay_false")
 	}
 	if cost {
 		e.columns = append(e.columns, "seconds", "peak_mib")
@@ -161,9 +162,9 @@ func (e *evaluation) add(r evaluate.Row) {
 		r.Pieces, r.False, e.number(r.EvidenceLeast, 1, r.EvidenceLeast > 0)}
 	if e.delay {
 		found := r.Delay.Found > 0
-		row = append(row, any(nil), e.number(r.Delay.Mean, 2, found), e.number(r.Delay.Most, 2, found), any(nil))
+		row = append(row, any(nil), e.number(r.Delay.Mean, 2, found), e.number(r.Delay.Most, 2, found), e.number(r.Delay.Precision, 3, found), any(nil))
 		if r.Method == evaluate.Detector {
-			row[len(row)-4], row[len(row)-1] = r.Delay.Found, r.Delay.False
+			row[len(row)-5], row[len(row)-1] = r.Delay.Found, r.Delay.False
 		}
 	}
 	if e.cost {

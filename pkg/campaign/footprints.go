@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -54,6 +55,12 @@ func read(ctx context.Context, st *store.Store, w *watch) (*footprints, error) {
 	sp, err := newSpace(telescopes, sorted, from, to)
 	if err != nil {
 		return nil, err
+	}
+	for i := range sp.universe.Blocks {
+		b := &sp.universe.Blocks[i]
+		for _, gap := range w.blind(w.watchers([]netip.Prefix{b.Prefix})) {
+			b.Blind = append(b.Blind, detect.Interval{From: gap.from, To: gap.to})
+		}
 	}
 	f.outside = c.rank(sp)
 	f.input = detect.Input{Universe: sp.universe, Sources: c.sources, Start: from.Unix(), End: to.Unix()}

@@ -87,7 +87,7 @@ type judged struct {
 // judge finds the state of a campaign that this run found; k is what was known of it before, nil if it is new.
 func judge(in *detect.Input, c *detect.Campaign, k *Known, w *watch, now int64) judged {
 	blind := w.blind(w.watchers(c.Space))
-	l := life{first: c.First, last: c.Last, pause: longestPause(in, c, blind), growing: growing(c)}
+	l := life{first: c.First, last: c.Last, pause: longestPause(in, c, blind), growing: c.Emerging || growing(c)}
 	if k != nil {
 		if k.Last < c.First {
 			l.pause = max(l.pause, lived(blind, k.Last, c.First))

@@ -1,6 +1,9 @@
 package detect
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // confirm settles who the members of a group that passed are, in the smallest span that holds them.
 func (r *run) confirm(b *bucket, g group, v verdict) (find, bool) {
@@ -8,14 +11,16 @@ func (r *run) confirm(b *bucket, g group, v verdict) (find, bool) {
 	for _, i := range g.members {
 		start = append(start, b.tracks[i])
 	}
+	group, early := start, false
 	s := g.span
 	for {
 		f, inner, ok := r.settleIn(b, s, start, v)
 		if !ok {
 			return f, false
 		}
+		early = early || f.early
 		if inner == s {
-			return f, true
+			return f, !early || r.thin(&f, group)
 		}
 		s, start = inner, f.tracks
 	}
@@ -23,7 +28,7 @@ func (r *run) confirm(b *bucket, g group, v verdict) (find, bool) {
 
 // settleIn decides the members in s. It also returns the smallest span that holds nearly all that they covered.
 func (r *run) settleIn(b *bucket, s span, start []*track, v verdict) (find, span, bool) {
-	a := newArena(b, b.tracks, s)
+	a := newArena(b, r.comparable(b, s, start), s)
 	number := map[*track]int{}
 	for i, t := range a.track {
 		number[t] = i
@@ -69,9 +74,10 @@ func (r *run) settleIn(b *bucket, s span, start []*track, v verdict) (find, span
 		f.observed = append(f.observed, m.observed[k])
 	}
 	covered, universe, e, o := a.cover(keep)
-	if covered < r.p.MinCoverage*universe || o > r.p.MaxOverlap*e {
+	if o > r.p.MaxOverlap*e || covered < math.Min(r.p.MinCoverage, r.p.EarlyCoverage)*universe && !f.sparse() {
 		return f, s, false
 	}
+	f.early = covered < r.p.MinCoverage*universe
 	return f, r.inner(a, keep), true
 }
 
@@ -119,7 +125,7 @@ func (a *arena) cover(set []int) (covered, universe, expected, observed float64)
 	return covered, universe, expected, observed
 }
 
-// inner returns the smallest span of the tree that holds nine tenths of what the set covered.
+// inner returns the smallest span of the tree that holds nearly all that the set covered.
 func (r *run) inner(a *arena, set []int) span {
 	var targets []uint32
 	for _, i := range set {
@@ -132,6 +138,6 @@ func (r *run) inner(a *arena, set []int) span {
 	}
 	a.clear(a.feet, set)
 	slices.Sort(targets)
-	path := r.sp.hull(targets, 0.1)
+	path := r.sp.hull(targets, r.trim)
 	return path[len(path)-1]
 }

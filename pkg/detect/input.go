@@ -24,6 +24,8 @@ type Block struct {
 	Size   uint32 // monitored addresses in it; ranks First … First+Size-1
 	// Since and Until bound the time in which it was watched, seconds since 1970-01-01 UTC; 0 is unbounded.
 	Since, Until int64
+	// Blind lists times in between in which nobody looked, in order and apart: a sensor that was down.
+	Blind []Interval
 }
 
 // Source is one source address with its footprint and its behaviour.

@@ -13,30 +13,36 @@ import (
 
 // claims says which cells of which sources are explained by the campaigns found so far.
 func (r *run) claims(found []find) func(source int32, c *Cell) bool {
-	type key struct {
-		source int32
-		port   Port
+	type claim struct {
+		ports []Port
+		span  span
 	}
-	spoken := map[key][]span{}
+	spoken := map[int32][]claim{}
 	for i := range found {
 		f := &found[i]
-		ports := f.ports()
+		c := claim{f.ports(), f.span}
 		for _, t := range f.tracks {
 			for _, s := range t.sources {
-				for _, p := range ports {
-					spoken[key{s, p}] = append(spoken[key{s, p}], f.span)
-				}
+				spoken[s] = append(spoken[s], c)
 			}
 		}
 	}
 	return func(source int32, c *Cell) bool {
-		for _, s := range spoken[key{source, Port{event.Proto(c.Proto), c.Port}}] {
-			if c.Target >= s.lo && c.Target < s.hi {
+		p := Port{event.Proto(c.Proto), c.Port}
+		for _, s := range spoken[source] {
+			if c.Target < s.span.lo || c.Target >= s.span.hi {
+				continue
+			}
+			if _, ok := slices.BinarySearchFunc(s.ports, p, comparePorts); ok {
 				return true
 			}
 		}
 		return false
 	}
+}
+
+func comparePorts(a, b Port) int {
+	return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port))
 }
 
 // ports lists the ports that the members share out: those with at least a tenth of the cells of the most covered one.
@@ -146,6 +152,7 @@ func (r *run) campaign(parts []*find) Campaign {
 	r.behaviour(&c)
 	c.arrange()
 	c.Cut = best.cut()
+	c.Emerging = !slices.ContainsFunc(parts, func(f *find) bool { return !f.early })
 	c.explain()
 	return c
 }
@@ -163,12 +170,16 @@ func (r *run) measure(c *Campaign, parts []*find) {
 			all[i] = i
 		}
 		covered, universe, e, o := a.cover(all)
+		if f.ownPorts {
+			e = f.pooled(universe)
+		}
 		c.Covered += int(covered)
 		c.Universe += int(universe)
 		c.Expected += e
 		c.Observed += o
 		if !seenSpan[f.span] {
 			seenSpan[f.span] = true
+			c.spans = append(c.spans, f.span)
 			c.Space = append(c.Space, r.sp.prefixes(f.span)...)
 			c.Addresses += int(f.span.size())
 		}
@@ -183,7 +194,7 @@ func (r *run) measure(c *Campaign, parts []*find) {
 		}
 		touches = append(touches, f.firstTouches()...)
 	}
-	slices.SortFunc(c.Ports, func(a, b Port) int { return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port)) })
+	slices.SortFunc(c.Ports, comparePorts)
 	c.Coverage = float64(c.Covered) / math.Max(1, float64(c.Universe))
 	c.OverlapRatio = c.Observed / math.Max(c.Expected, 1e-9)
 	slices.Sort(touches)
@@ -312,6 +323,9 @@ func (f *find) cut() Cut {
 	if f.b.kind == perObject {
 		return CutObjects
 	}
+	if f.ownPorts {
+		return CutPorts
+	}
 	count := map[shape]int{}
 	for _, t := range f.tracks {
 		count[t.shape]++
@@ -333,8 +347,15 @@ func (c *Campaign) explain() {
 	}
 	c.Why = append(c.Why, fmt.Sprintf("%d sources in %d networks used %s on %s.", len(c.Members), c.Networks, tool, portList(c.Ports)))
 	c.Why = append(c.Why, fmt.Sprintf("Together they touched %d of the %d cells of %s (%.1f %%), cut by %s.", c.Covered, c.Universe, prefixList(c.Space), 100*c.Coverage, c.Cut))
+	if c.Cut == CutPorts {
+		c.Why = append(c.Why, fmt.Sprintf("Every member has ports of its own, %.1f on average, and tried them on the same addresses; together the ports leave hardly a gap.",
+			float64(len(c.Ports))/float64(len(c.Members))))
+	}
 	c.Why = append(c.Why, fmt.Sprintf("Independent sources with as many cells would have met %.0f times; these met %.0f times (ratio %.3f).", c.Expected, c.Observed, c.OverlapRatio))
 	c.Why = append(c.Why, fmt.Sprintf("That is chance with probability below 10^-%.1f, after paying for every group that was tested.", c.Evidence))
+	if c.Emerging {
+		c.Why = append(c.Why, c.earlyWhy())
+	}
 	w := c.Members[c.Weakest]
 	c.Why = append(c.Why, fmt.Sprintf("The least certain member is %v: probability %.3f, met others %d times where %.1f were expected.", w.Addr, w.Probability, w.Observed, w.Expected))
 }

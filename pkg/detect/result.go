@@ -24,6 +24,9 @@ type Params struct {
 	MinSources int
 	// MinCoverage is the least share of its space that a campaign must have covered.
 	MinCoverage float64
+	// EarlyCoverage is the least share of its space that a campaign must have covered which goes on at the end of the
+	// window: it is reported early (Campaign.Emerging). No less than MinCoverage: none is.
+	EarlyCoverage float64
 	// MaxShare is the largest share of a space that one member may have covered by itself; a source
 	// beyond it is a wide scanner.
 	MaxShare float64
@@ -37,7 +40,7 @@ type Params struct {
 
 // DefaultParams returns the parameters of a run that asks nothing special.
 func DefaultParams() Params {
-	return Params{MinEvidence: 3, MinSources: 5, MinCoverage: 0.2, MaxShare: 0.4, MaxOverlap: 0.6, Surrogates: 64, Workers: 2}
+	return Params{MinEvidence: 3, MinSources: 5, MinCoverage: 0.2, EarlyCoverage: 0.02, MaxShare: 0.4, MaxOverlap: 0.6, Surrogates: 64, Workers: 2}
 }
 
 func (p Params) withDefaults() Params {
@@ -54,6 +57,7 @@ func (p Params) withDefaults() Params {
 	}
 	set(&p.MinEvidence, d.MinEvidence)
 	set(&p.MinCoverage, d.MinCoverage)
+	set(&p.EarlyCoverage, d.EarlyCoverage)
 	set(&p.MaxShare, d.MaxShare)
 	set(&p.MaxOverlap, d.MaxOverlap)
 	count(&p.MinSources, d.MinSources)
@@ -165,7 +169,12 @@ type Campaign struct {
 	Networks    int // distinct /24 (IPv6: /48) of the members
 	// Timeline is the coverage reached after each twentieth of the time from First to Last.
 	Timeline []float64
+	// Emerging marks an early report: less than Params.MinCoverage of the space is covered, and the campaign goes on. Its members
+	// are those that are sure, not all.
+	Emerging bool
 	Why      []string // sentences that explain the campaign to a reader
+
+	spans []span // of the universe that make up Space
 }
 
 // Group is a set of alike sources for which the traffic cannot tell.

@@ -29,6 +29,9 @@ type run struct {
 	sp     *space
 	ix     *index
 	window uint32
+	views  views
+	// trim is the share of what a campaign covered that may stick out of its space.
+	trim float64
 	// buckets is how many buckets share the level of significance.
 	buckets int
 	tests   int
@@ -51,24 +54,32 @@ func Run(ctx context.Context, in *Input, p Params, progress func(done, total flo
 	if err != nil {
 		return nil, err
 	}
-	r := &run{in: in, p: p, sp: sp, ix: ix, report: progress, window: windowOf(in)}
+	r := &run{in: in, p: p, sp: sp, ix: ix, report: progress, window: windowOf(in), trim: 0.1}
+	r.views = newViews(sp, in.Start, r.window)
 	first, second := r.jobs()
+	own := r.portJobs()
 	for _, j := range append(slices.Clone(first), second...) {
 		for _, s := range j.segs {
 			r.total += float64(len(s.cells))
 		}
 	}
-	r.buckets = len(first) + len(second)
+	r.buckets = len(first) + len(second) + len(own)
 	found, undecided, err := r.search(ctx, first, nil)
 	if err != nil {
 		return nil, err
 	}
+	ported, err := r.searchPorts(ctx, own, r.claims(found))
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, ported...)
 	more, open, err := r.search(ctx, second, r.claims(found))
 	if err != nil {
 		return nil, err
 	}
 	res := &Result{Sources: ix.sources, Cells: ix.cells, Outside: ix.outside, Tests: r.tests}
 	res.Campaigns = r.merge(append(found, more...))
+	r.kin(res.Campaigns)
 	res.Undecided = r.undecided(append(undecided, open...), res.Campaigns)
 	return res, nil
 }
@@ -152,6 +163,8 @@ type find struct {
 	observed []float64
 	verdict  verdict
 	portList []Port
+	early    bool // it has covered too little to be whole, and goes on
+	ownPorts bool // members share out ports, each having whole ones of its own
 }
 
 // open is a group that could not be decided.
@@ -220,7 +233,7 @@ type field struct {
 
 // fields lists the groups of the bucket that are yet to be tested, strongest first.
 func (r *run) fields(ctx context.Context, b *bucket, failed map[uint64]bool) (fields []field) {
-	for _, st := range spans(b.tracks, r.p.MinSources) {
+	for _, st := range r.apart(b, spans(b.tracks, r.p.MinSources)) {
 		var todo []group
 		for _, g := range groups(b.tracks, st, r.window, r.p) {
 			if !failed[g.key] {

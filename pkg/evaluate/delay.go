@@ -16,6 +16,8 @@ type Delay struct {
 	Campaigns int     // decidable campaigns that were looked for
 	Mean      float64 // over Found
 	Most      float64 // of Found
+	Precision float64 // of the members listed in the first report, mean over Found
+	Least     float64 // of Found, the precision of the worst first report
 	False     int     // windows on the way that held a report which no true campaign accounts for
 }
 
@@ -40,6 +42,12 @@ func (d *Delay) measure(ctx context.Context, w *simulate.World, p detect.Params,
 			}
 			at := slices.IndexFunc(s.Campaigns, func(c simulate.CampaignScore) bool { return c.Name == t.Name })
 			if s.Campaigns[at].Pieces > 0 {
+				precision := s.Campaigns[at].Precision
+				if d.Found == 0 {
+					d.Least = 1
+				}
+				d.Least = math.Min(d.Least, precision)
+				d.Precision = (d.Precision*float64(d.Found) + precision) / float64(d.Found+1)
 				d.Mean = (d.Mean*float64(d.Found) + share) / float64(d.Found+1)
 				d.Most = math.Max(d.Most, share)
 				d.Found++

@@ -147,6 +147,23 @@ func scenarios() []Scenario {
 			}
 			b.campaign(Plan{Name: "a", Members: 20, Ports: ports, Tools: tools(masscan())})
 		}), 30, slash24),
+		on(s("ports-own", "20 sources share out 72 ports of one /24 at random, whole ports each, and 10 % of the probes are lost", func(b *builder) {
+			b.background(b.count(300))
+			ports := make([]uint16, 72)
+			for i := range ports {
+				ports[i] = uint16(8000 + i)
+			}
+			b.ownPorts("a", 20, ports, 0.1)
+		}), 30, slash24),
+		on(s("ports-all", "30 sources share out every port of one address at random, 40 others those of another by ranges", func(b *builder) {
+			b.background(b.count(300))
+			b.allPorts("random", 30, 77, detect.CutRandom)
+			b.allPorts("ranges", 40, 99, detect.CutRanges)
+		}), 30, slash24),
+		on(s("tastes", "no campaign: sources with ports of their own in every shape that looks shared out", func(b *builder) {
+			b.background(b.count(300))
+			b.tastes()
+		}), 30, slash24),
 		on(s("paths", "60 paths of 16 addresses shared out", func(b *builder) {
 			b.background(b.count(200))
 			b.readers(b.count(60))
@@ -156,6 +173,15 @@ func scenarios() []Scenario {
 			b.background(b.count(500))
 			b.campaign(Plan{Name: "a", Members: 40, Ports: []uint16{443}, Tools: tools(zmap())})
 		}), 30, "2001:db8::/116"),
+		on(s("slash8", "200 members with 2,000 cells each on three ports of a /8, of which less than one in a hundred is ever touched", func(b *builder) {
+			b.background(b.count(1500))
+			b.sparse("a", 200, 2000, []uint16{22, 23, 2323})
+		}), 30, "10.0.0.0/8"),
+		on(s("slash12ranges", "60 members with a range of a /12 each, of which they touch 400 random addresses, among 60 others who do so anywhere", func(b *builder) {
+			b.background(b.count(1000))
+			b.ranged(60, 400, 1<<20/60, masscan(), 8291)
+			b.sparseRanges("a", 60, 400, 8291)
+		}), 30, "172.16.0.0/12"),
 		s("bazaar", "eight campaigns of random make among every decoy and crowd", func(b *builder) {
 			crowd(b)
 			b.decoys()

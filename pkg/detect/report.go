@@ -157,12 +157,9 @@ func (r *run) measure(c *Campaign, parts []*find) {
 	var touches []uint32
 	c.First, c.Last = math.MaxInt64, math.MinInt64
 	for _, f := range parts {
-		a := newArena(f.b, f.tracks, f.span)
-		all := make([]int, len(a.feet))
-		for i := range all {
-			all[i] = i
-		}
-		covered, universe, e, o := a.cover(all)
+		own := &bucket{kind: f.b.kind, proto: f.b.proto, port: f.b.port, keys: f.b.keys, tracks: f.tracks, work: f.b.work}
+		a := newArena(own, own.everyone(), f.span)
+		covered, universe, e, o := a.cover(a.everyone())
 		c.Covered += int(covered)
 		c.Universe += int(universe)
 		c.Expected += e

@@ -36,7 +36,7 @@ func testArena(t *rapid.T) (*arena, []*track) {
 		}
 		b.tracks = append(b.tracks, testTrack(sp, int32(i), cells...))
 	}
-	return newArena(b, b.tracks, sp.root()), b.tracks
+	return newArena(b, b.everyone(), sp.root()), b.tracks
 }
 
 // Expected and observed overlap are sums over pairs of sources, though no pair is ever formed.
@@ -127,7 +127,7 @@ func TestRotationAgainstAllRotations(t *testing.T) {
 	b := &bucket{kind: perPort, keys: []uint64{80}, tracks: []*track{
 		testTrack(sp, 0, cells(1, 6)...), testTrack(sp, 1, cells(11, 9)...),
 	}}
-	a := newArena(b, b.tracks, sp.root())
+	a := newArena(b, b.everyone(), sp.root())
 	for i := range b.tracks {
 		require.Equal(t, shapeRuns, b.tracks[i].shape)
 		step, _ := a.step(b.tracks[i])
@@ -162,7 +162,7 @@ func TestPlacedIsTheBirthdayProblem(t *testing.T) {
 		b.tracks = append(b.tracks, testTrack(sp, int32(i), cells...))
 		want -= math.Log10(float64(8-i) / 8)
 	}
-	a := newArena(b, b.tracks, sp.root())
+	a := newArena(b, b.everyone(), sp.root())
 	for _, t2 := range b.tracks {
 		step, places := a.step(t2)
 		require.EqualValues(t, 8, step)
@@ -192,7 +192,7 @@ func TestPeelAndSettleFindThePartition(t *testing.T) {
 		}
 		b.tracks = append(b.tracks, testTrack(sp, int32(20+i), cells...))
 	}
-	a := newArena(b, b.tracks, sp.root())
+	a := newArena(b, b.everyone(), sp.root())
 	all := a.everyone()
 	peeled := a.peel(a.feet, all, 2048, 5)
 	got := a.settle(a.feet, all, peeled, 2048, 5)

@@ -46,7 +46,8 @@ func (r *run) emerge(f *find, group []*track) bool {
 // onlySure leaves the members of a find that are sure, and refuses it where they are too few.
 func (r *run) onlySure(f *find, group []*track) bool {
 	settled := slices.Clone(f.tracks)
-	f.sureMembers(newArena(f.b, group, f.span), r.p)
+	alike := f.b.of(group)
+	f.sureMembers(newArena(alike, alike.everyone(), f.span), r.p)
 	if len(f.tracks) < r.p.MinSources {
 		return false
 	}

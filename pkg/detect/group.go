@@ -2,6 +2,7 @@ package detect
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -14,7 +15,9 @@ type group struct {
 	key      uint64 // hash of span and members
 	rule     rule
 	feet     []int   // the members in the arena of the span
-	blind    float64 // Chernoff bound for the group as it stands
+	blind    float64 // Chernoff bound for the group as it stands, by the survey
+	hopeful  bool    // a search among its members could find something
+	blindly  bool    // it could prove something as it stands
 }
 
 // rule is the behaviour by which a group was picked: everything but the place.
@@ -51,7 +54,8 @@ const leastExpected = 4
 const timeLevels = 6
 
 // spans lists the spans that enough tracks aim at, with those tracks, smallest first. A span whose
-// tracks all aim at one of its halves is that half's business.
+// tracks all aim at one of its halves is that half's business, and a track that aims at a child which is nearly the
+// whole span (a large telescope beside a small one) is that child's.
 func spans(tracks []*track, least int) []spanTracks {
 	type node struct {
 		all   []int32
@@ -62,7 +66,10 @@ func spans(tracks []*track, least int) []spanTracks {
 		if t == nil {
 			continue
 		}
-		for _, s := range t.path {
+		for d, s := range t.path {
+			if d+1 < len(t.path) && 20*uint64(t.path[d+1].size()) >= 19*uint64(s.size()) {
+				continue
+			}
 			n := nodes[s]
 			if n == nil {
 				n = &node{}
@@ -76,8 +83,9 @@ func spans(tracks []*track, least int) []spanTracks {
 			continue
 		}
 		for d := 1; d < len(t.path); d++ {
-			n := nodes[t.path[d-1]]
-			n.inner = max(n.inner, len(nodes[t.path[d]].all))
+			if n, c := nodes[t.path[d-1]], nodes[t.path[d]]; n != nil && c != nil {
+				n.inner = max(n.inner, len(c.all))
+			}
 		}
 	}
 	var out []spanTracks
@@ -100,17 +108,14 @@ type spanTracks struct {
 // groups lists the candidates of one span: every mix of behaviour (anything, tool, everything known, that on the same ports), shape of
 // the footprint, and time that enough tracks share, each set of members once.
 func groups(tracks []*track, st spanTracks, window uint32, p Params) []group {
-	seen := map[uint64]bool{}
+	seen, spread := map[uint64]bool{}, map[uint64]bool{}
 	var out []group
 	base := narrow(tracks, st, p.MaxShare)
 	add := func(members []int32, by rule) {
 		if len(members) < p.MinSources {
 			return
 		}
-		h := hash(uint64(st.span.lo), uint64(st.span.hi))
-		for _, i := range members {
-			h = hash(h, uint64(i))
-		}
+		h := keyOf(st.span, members)
 		if seen[h] {
 			return
 		}
@@ -131,7 +136,12 @@ func groups(tracks []*track, st spanTracks, window uint32, p Params) []group {
 				if k > 0 {
 					by.shape = tracks[members[0]].shape
 				}
-				if len(members) >= p.MinSources && expectedOf(tracks, members, st.span) >= leastExpected {
+				if len(members) < p.MinSources {
+					continue
+				}
+				// A tool that always looks the same makes the same group at several grains.
+				if h := keyOf(st.span, members); !spread[h] && expectedOf(tracks, members, st.span) >= leastExpected {
+					spread[h] = true
 					inTime(tracks, members, window, by, p.MinSources, add)
 				}
 			}
@@ -140,27 +150,25 @@ func groups(tracks []*track, st spanTracks, window uint32, p Params) []group {
 	return out
 }
 
+// keyOf names a group by its span and members.
+func keyOf(s span, members []int32) uint64 {
+	h := hash(uint64(s.lo), uint64(s.hi))
+	for _, i := range members {
+		h = (h ^ uint64(i)) * 0x9fb21c651e98df25
+		h ^= h >> 32
+	}
+	return hash(h)
+}
+
 // narrow leaves out the tracks that touched more than a share of the span's addresses by themselves.
 func narrow(tracks []*track, st spanTracks, share float64) []int32 {
 	var out []int32
 	for _, i := range st.tracks {
-		if tracks[i] != nil && float64(tracks[i].mostUnderOneKey()) <= share*float64(st.span.size()) {
+		if tracks[i] != nil && tracks[i].most <= share*float64(st.span.size()) {
 			out = append(out, i)
 		}
 	}
 	return out
-}
-
-func (t *track) mostUnderOneKey() int {
-	most, n := 0, 0
-	for j, c := range t.cells {
-		if j > 0 && c>>32 != t.cells[j-1]>>32 {
-			n = 0
-		}
-		n++
-		most = max(most, n)
-	}
-	return most
 }
 
 // partition splits members by a key, parts in the order of their first member.
@@ -190,25 +198,14 @@ func inTime(tracks []*track, members []int32, window uint32, by rule, least int,
 		}
 		for half := range min(2, level+1) {
 			shift := uint64(half) * width / 2
-			slots := map[uint64][]int32{}
-			var order []uint64
-			for _, i := range members {
-				t := tracks[i]
-				a, b := (uint64(t.first)+shift)/width, (uint64(t.last)+shift)/width
-				if a != b {
-					continue
-				}
-				if slots[a] == nil {
-					order = append(order, a)
-				}
-				slots[a] = append(slots[a], i)
-			}
-			slices.Sort(order)
-			for _, s := range order {
-				in := slots[s]
+			slots := slot(tracks, members, (uint64(window)+shift)/width+1, func(t *track) (a, b uint64) {
+				return (uint64(t.first) + shift) / width, (uint64(t.last) + shift) / width
+			})
+			for k, in := range slots {
 				if len(in) < least {
 					continue
 				}
+				s := uint64(k)
 				by.lo, by.hi, by.long = max(shift, s*width)-shift, (s+1)*width-shift, false
 				add(in, by)
 				var long []int32
@@ -224,41 +221,53 @@ func inTime(tracks []*track, members []int32, window uint32, by rule, least int,
 	}
 }
 
+// slot deals the members out into n slots, leaving away those whose first and last slot differ.
+func slot(tracks []*track, members []int32, n uint64, of func(t *track) (a, b uint64)) [][]int32 {
+	at := make([]uint32, len(members))
+	size := make([]uint32, n+1)
+	for k, i := range members {
+		a, b := of(tracks[i])
+		if a != b || a >= n {
+			a = n
+		}
+		at[k] = uint32(a)
+		size[a]++
+	}
+	out := make([][]int32, n)
+	room := make([]int32, len(members)-int(size[n]))
+	for s := range out {
+		out[s], room = room[:0:size[s]], room[size[s]:]
+	}
+	for k, i := range members {
+		if s := at[k]; uint64(s) < n {
+			out[s] = append(out[s], i)
+		}
+	}
+	return out
+}
+
 // expectedOf is the expected overlap of the members inside s, from the sizes alone.
 func expectedOf(tracks []*track, members []int32, s span) float64 {
 	type sums struct{ n, n2 float64 }
-	keys := map[uint32]*sums{}
-	one := sums{}
+	var one sums // of key 0, which is the only one of most buckets
+	var rest map[uint32]sums
 	for _, i := range members {
-		t := tracks[i]
-		if len(t.cells) > 0 && t.cells[len(t.cells)-1]>>32 == 0 {
-			n := float64(len(t.cells))
-			one.n += n
-			one.n2 += n * n
-			continue
-		}
-		for j := 0; j < len(t.cells); {
-			k, from := uint32(t.cells[j]>>32), j
-			for j < len(t.cells) && uint32(t.cells[j]>>32) == k {
-				j++
+		for _, k := range tracks[i].tally {
+			if k.key == 0 {
+				one.n += k.n
+				one.n2 += k.n * k.n
+				continue
 			}
-			n := float64(j - from)
-			if keys[k] == nil {
-				keys[k] = &sums{}
+			if rest == nil {
+				rest = map[uint32]sums{}
 			}
-			keys[k].n += n
-			keys[k].n2 += n * n
+			at := rest[k.key]
+			rest[k.key] = sums{at.n + k.n, at.n2 + k.n*k.n}
 		}
 	}
-	if k := keys[0]; k != nil {
-		k.n += one.n
-		k.n2 += one.n2
-	} else if one.n > 0 {
-		keys[0] = &one
+	e := one.n*one.n - one.n2
+	for _, k := range slices.Sorted(maps.Keys(rest)) {
+		e += rest[k].n*rest[k].n - rest[k].n2
 	}
-	var e float64
-	for _, k := range keys {
-		e += (k.n*k.n - k.n2) / (2 * float64(s.size()))
-	}
-	return e
+	return e / (2 * float64(s.size()))
 }

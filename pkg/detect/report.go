@@ -164,12 +164,9 @@ func (r *run) measure(c *Campaign, parts []*find) {
 	var touches []uint32
 	c.First, c.Last = math.MaxInt64, math.MinInt64
 	for _, f := range parts {
-		a := newArena(f.b, f.tracks, f.span)
-		all := make([]int, len(a.feet))
-		for i := range all {
-			all[i] = i
-		}
-		covered, universe, e, o := a.cover(all)
+		own := f.b.of(f.tracks)
+		a := newArena(own, own.everyone(), f.span)
+		covered, universe, e, o := a.cover(a.everyone())
 		if f.ownPorts {
 			e = f.pooled(universe)
 		}

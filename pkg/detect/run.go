@@ -35,6 +35,7 @@ type run struct {
 	// buckets is how many buckets share the level of significance.
 	buckets int
 	tests   int
+	work    sync.Pool // *scratch
 	mu      sync.Mutex
 	done    float64
 	total   float64
@@ -56,6 +57,7 @@ func Run(ctx context.Context, in *Input, p Params, progress func(done, total flo
 	}
 	r := &run{in: in, p: p, sp: sp, ix: ix, report: progress, window: windowOf(in), trim: 0.1}
 	r.views = newViews(sp, in.Start, r.window)
+	r.work.New = func() any { return &scratch{} }
 	first, second := r.jobs()
 	own := r.portJobs()
 	for _, j := range append(slices.Clone(first), second...) {
@@ -184,6 +186,8 @@ func (r *run) search(ctx context.Context, jobs []job, skip func(int32, *Cell) bo
 	open := make([][]openGroup, len(jobs))
 	err := r.each(ctx, jobs, func(ctx context.Context, i int, j job) {
 		b := r.ix.bucketOf(j.kind, j.proto, j.port, j.segs, r.sp, r.window, skip)
+		b.work = r.work.Get().(*scratch)
+		defer r.work.Put(b.work)
 		found[i], open[i] = r.explore(ctx, b, 2*float64(r.buckets))
 		found[i] = append(found[i], r.slices(ctx, b)...)
 	})
@@ -199,11 +203,7 @@ func (r *run) search(ctx context.Context, jobs []job, skip func(int32, *Cell) bo
 func (r *run) explore(ctx context.Context, b *bucket, share float64) (found []find, open []openGroup) {
 	failed := map[uint64]bool{}
 	for round := 1; round < 32 && ctx.Err() == nil; round++ {
-		fields := r.fields(ctx, b, failed)
-		count := 0
-		for _, f := range fields {
-			count += f.tests
-		}
+		fields, count := r.fields(ctx, b, failed)
 		if count == 0 && round > 1 {
 			break
 		}
@@ -224,47 +224,53 @@ func (r *run) countTests(n int) {
 	r.mu.Unlock()
 }
 
-// field is the groups of one span that are yet to be tested, the strongest first.
+// maxBlind is the largest ratio of observed to expected overlap at which a group proves anything as it stands: beyond it, it
+// holds so many strangers that it says nothing of those who would be picked out of it.
+const maxBlind = 0.5
+
+// field is the groups of one span that are worth a test, the strongest first.
 type field struct {
-	st     spanTracks
+	span   span
+	a      *arena
 	groups []group
-	tests  int // groups that are large enough to be tested
 }
 
-// fields lists the groups of the bucket that are yet to be tested, strongest first.
-func (r *run) fields(ctx context.Context, b *bucket, failed map[uint64]bool) (fields []field) {
+// fields lists the groups of the bucket that are worth a test and have not failed one, the strongest first. It also counts those
+// that are large enough to be tested, worth it or not, and enters among the failed those that are not worth it.
+func (r *run) fields(ctx context.Context, b *bucket, failed map[uint64]bool) (fields []field, tests int) {
 	for _, st := range r.apart(b, spans(b.tracks, r.p.MinSources)) {
-		var todo []group
-		for _, g := range groups(b.tracks, st, r.window, r.p) {
-			if !failed[g.key] {
-				todo = append(todo, g)
-			}
-		}
+		todo := slices.DeleteFunc(groups(b.tracks, st, r.window, r.p), func(g group) bool { return failed[g.key] })
 		if len(todo) == 0 || ctx.Err() != nil {
 			continue
 		}
-		a, number := r.arenaOf(b, st)
-		tests := 0
-		for i := range todo {
-			g := &todo[i]
-			e, o := a.overlap(a.feet, feetOf(b, number, g.members), float64(a.width))
-			g.blind = chernoffBelow(e, o)
+		a := newArena(b, st.tracks, st.span)
+		worth := todo[:0]
+		for _, g := range todo {
 			if g.expected >= minExpected {
 				tests++
 			}
+			s := a.look(a.feetOf(g.members))
+			g.blind, g.hopeful, g.blindly = chernoffBelow(s.expected, s.observed), s.hopeful, s.apart()
+			if g.hopeful || g.blindly {
+				worth = append(worth, g)
+			} else {
+				failed[g.key] = true
+			}
 		}
-		slices.SortStableFunc(todo, func(x, y group) int { return cmp.Compare(y.blind, x.blind) })
-		fields = append(fields, field{st, todo, tests})
+		if len(worth) > 0 {
+			slices.SortStableFunc(worth, func(x, y group) int { return cmp.Compare(y.blind, x.blind) })
+			fields = append(fields, field{st.span, a, slices.Clone(worth)})
+		}
 	}
 	slices.SortStableFunc(fields, func(x, y field) int { return cmp.Compare(y.groups[0].blind, x.groups[0].blind) })
-	return fields
+	return fields, tests
 }
 
 // sift goes once through the groups, and returns the campaigns it took out of the bucket. Paid is what evidence is
 // lowered by for all that was tested.
 func (r *run) sift(ctx context.Context, b *bucket, fields []field, failed map[uint64]bool, paid float64) (found []find, open []openGroup) {
 	for _, f := range fields {
-		a, number := r.arenaOf(b, f.st)
+		a := f.a
 		gone := func(g group) bool {
 			// Its evidence may be that of the campaign that was taken out: the next round tests the rest anew.
 			return ctx.Err() != nil || slices.ContainsFunc(g.members, func(i int32) bool { return b.tracks[i] == nil })
@@ -283,13 +289,15 @@ func (r *run) sift(ctx context.Context, b *bucket, fields []field, failed map[ui
 			if gone(g) {
 				continue
 			}
-			g.feet = feetOf(b, number, g.members)
-			if g.expected >= minExpected && try(g, r.proveBlind(b, a, g, paid)) {
-				continue
+			g.feet = a.feetOf(g.members)
+			if g.blindly {
+				if g.expected >= minExpected && try(g, r.proveBlind(b, a, g, paid)) {
+					continue
+				}
+				open = r.promising(open, b, a, g, paid)
 			}
 			failed[g.key] = true
-			open = r.promising(open, b, a, g, paid)
-			if g.expected >= minExpected {
+			if g.expected >= minExpected && g.hopeful {
 				rest = append(rest, g)
 			}
 		}
@@ -355,30 +363,6 @@ func shareTracks(x, y []*track) bool {
 	return 2*both > min(len(x), len(y))
 }
 
-// arenaOf cuts the bucket's tracks that aim at a span to it, and numbers them.
-func (r *run) arenaOf(b *bucket, st spanTracks) (*arena, map[*track]int) {
-	list := make([]*track, 0, len(st.tracks))
-	for _, i := range st.tracks {
-		list = append(list, b.tracks[i])
-	}
-	a := newArena(b, list, st.span)
-	number := make(map[*track]int, len(a.track))
-	for i, t := range a.track {
-		number[t] = i
-	}
-	return a, number
-}
-
-func feetOf(b *bucket, number map[*track]int, members []int32) []int {
-	feet := make([]int, 0, len(members))
-	for _, i := range members {
-		if k, ok := number[b.tracks[i]]; ok {
-			feet = append(feet, k)
-		}
-	}
-	return feet
-}
-
 // accept settles the members of a group that passed its tests.
 func (r *run) accept(b *bucket, g group, v verdict) (find, bool) {
 	if v.evidence < r.p.MinEvidence+v.paid || v.ratio > r.p.MaxOverlap {
@@ -401,8 +385,7 @@ func (r *run) proveBlind(b *bucket, a *arena, g group, paid float64) verdict {
 	if v.evidence < need && v.tests.Rotation >= minTiling && v.ratio <= r.p.MaxOverlap {
 		v = a.searched(g.feet, v, r.seed(b, g), r.p)
 	}
-	if v.ratio > 0.5 {
-		// So many strangers that the group says nothing of those who would be picked out of it.
+	if v.ratio > maxBlind {
 		v.evidence = 0
 	}
 	v.paid = paid
@@ -419,7 +402,7 @@ func (r *run) proveHeldOut(b *bucket, a *arena, g group, paid float64) verdict {
 // strengthen looks for the group that says most about the campaign among those that behaviour alone picked and that
 // consist of nearly nobody but its members. All of them are paid for already.
 func (r *run) strengthen(b *bucket, f *find, fields []field, paid float64) {
-	at := slices.IndexFunc(fields, func(x field) bool { return x.st.span == f.span })
+	at := slices.IndexFunc(fields, func(x field) bool { return x.span == f.span })
 	if at < 0 {
 		return
 	}
@@ -428,8 +411,7 @@ func (r *run) strengthen(b *bucket, f *find, fields []field, paid float64) {
 		member[t] = true
 	}
 	looked := 0
-	var a *arena
-	var number map[*track]int
+	a := fields[at].a
 	for _, g := range fields[at].groups {
 		in := 0
 		for _, i := range g.members {
@@ -443,11 +425,8 @@ func (r *run) strengthen(b *bucket, f *find, fields []field, paid float64) {
 		if looked++; looked > 8 {
 			return
 		}
-		if a == nil {
-			a, number = r.arenaOf(b, fields[at].st)
-		}
 		seed := hash(r.p.Seed, g.key, uint64(b.kind), uint64(uint8(b.proto)), uint64(b.port))
-		v := a.judge(feetOf(b, number, g.members), seed, r.p, r.p.MinEvidence+paid)
+		v := a.judge(a.feetOf(g.members), seed, r.p, r.p.MinEvidence+paid)
 		if v.evidence > f.verdict.evidence {
 			v.paid = paid
 			f.verdict = v

@@ -17,11 +17,9 @@ func (r *run) slices(ctx context.Context, b *bucket) (found []find) {
 	for level := 1; level <= sliceLevels && len(found) == 0; level++ {
 		width := uint64(r.window)>>level + 1
 		for half := range uint64(2) {
-			for lo := uint64(0); lo < uint64(r.window)+half*width/2 && ctx.Err() == nil; lo += width {
-				from := lo - min(lo, half*width/2)
-				s := b.slice(uint32(from), uint32(min(lo+width-half*width/2, 1<<32-1)), r.sp, r.window)
-				if len(s.tracks) < r.p.MinSources {
-					continue
+			for _, s := range b.slices(width, half*width/2, r) {
+				if ctx.Err() != nil {
+					return found
 				}
 				more, _ := r.explore(ctx, s, 2*float64(r.buckets)*float64(total))
 				for i := range more {
@@ -34,27 +32,55 @@ func (r *run) slices(ctx context.Context, b *bucket) (found []find) {
 	return found
 }
 
-// slice returns the bucket as it was from lo to hi, exclusive, of the tracks that were active for longer.
-func (b *bucket) slice(lo, hi uint32, sp *space, window uint32) *bucket {
-	s := &bucket{kind: b.kind, proto: b.proto, port: b.port, keys: b.keys}
+// slices cuts the bucket into slices of time of this width, the first one shorter by shift. A slice holds the tracks that were
+// active for longer than it lasts, cut to it. Slices with too few of them are left out.
+func (b *bucket) slices(width, shift uint64, r *run) []*bucket {
+	n := (uint64(r.window)+shift)/width + 1
+	out := make([]*bucket, n)
+	parts := make([]*track, n)
+	var used []uint64
 	for _, t := range b.tracks {
-		if t == nil || t.last < lo || t.first >= hi || t.last-t.first < hi-lo {
+		if t == nil || uint64(t.last-t.first) < width-shift || t.last == ^uint32(0) {
 			continue
 		}
-		c := &track{sources: t.sources, class: t.class, first: ^uint32(0)}
 		for i, at := range t.times {
-			if at >= lo && at < hi {
-				c.cells = append(c.cells, t.cells[i])
-				c.times = append(c.times, at)
-				c.first, c.last = min(c.first, at), max(c.last, at)
+			k := (uint64(at) + shift) / width
+			if k >= n {
+				continue
 			}
+			if parts[k] == nil {
+				parts[k] = &track{sources: t.sources, class: t.class, first: ^uint32(0)}
+				used = append(used, k)
+			}
+			c := parts[k]
+			c.cells = append(c.cells, t.cells[i])
+			c.times = append(c.times, at)
+			c.first, c.last = min(c.first, at), max(c.last, at)
 		}
-		if len(c.cells) < 2 {
-			continue
+		for _, k := range used {
+			lasts := width
+			if k == 0 {
+				lasts = width - shift
+			}
+			if c := parts[k]; len(c.cells) >= 2 && uint64(t.last-t.first) >= lasts {
+				if out[k] == nil {
+					out[k] = &bucket{kind: b.kind, proto: b.proto, port: b.port, keys: b.keys, work: b.work}
+				}
+				out[k].tracks = append(out[k].tracks, c)
+			}
+			parts[k] = nil
 		}
-		c.finish(sp, window)
-		c.class[3] = hash(c.class[2], s.habit(c))
-		s.tracks = append(s.tracks, c)
+		used = used[:0]
 	}
-	return s
+	var busy []*bucket
+	for _, s := range out {
+		if s != nil && len(s.tracks) >= r.p.MinSources {
+			for _, c := range s.tracks {
+				c.finish(r.sp, r.window)
+				c.class[3] = hash(c.class[2], s.habit(c))
+			}
+			busy = append(busy, s)
+		}
+	}
+	return busy
 }

@@ -28,18 +28,21 @@ type bucket struct {
 	port   uint16
 	keys   []uint64 // what the key number of a cell stands for: port, or port<<32 | object
 	tracks []*track
+	work   *scratch // of the worker that explores it
 }
 
 // track is what one source did in one bucket: its footprint there and how it scans. Sources that did the
 // very same random share are one track with several sources.
 type track struct {
 	sources []int32
-	cells   []uint64 // key number << 32 | target, sorted, distinct
-	times   []uint32 // first touch of each cell, seconds after the window's start
-	first   uint32   // earliest touch
-	last    uint32   // latest touch
-	targets int      // distinct
-	path    []span   // of the tree, from the root to the hull
+	cells   []uint64   // key number << 32 | target, sorted, distinct
+	times   []uint32   // first touch of each cell, seconds after the window's start
+	first   uint32     // earliest touch
+	last    uint32     // latest touch
+	targets int        // distinct
+	tally   []keyCount // cells by key number, keys ascending
+	most    float64    // cells under the key that has most
+	path    []span     // of the tree, from the root to the hull
 
 	class [4]uint64 // behaviour, coarse to fine: anything, tool, everything the packets give, that and the same ports or amount
 	shape shape
@@ -264,19 +267,33 @@ func (ix *index) bucketOf(k kind, proto int8, port uint16, segs []segment, sp *s
 	return b
 }
 
+// of returns a bucket of some tracks alone.
+func (b *bucket) of(tracks []*track) *bucket {
+	own := *b
+	own.tracks = tracks
+	return &own
+}
+
+// everyone lists the places of the tracks that were not taken out.
+func (b *bucket) everyone() []int32 {
+	out := make([]int32, 0, len(b.tracks))
+	for i, t := range b.tracks {
+		if t != nil {
+			out = append(out, int32(i))
+		}
+	}
+	return out
+}
+
 // habit hashes what a track does in the bucket, apart from where: its set of keys, or on one key how much.
 func (b *bucket) habit(t *track) uint64 {
 	if b.kind == perPort {
 		return uint64(bits.Len(uint(len(t.cells))))
 	}
 	var h uint64
-	last := ^uint64(0)
-	for _, c := range t.cells {
-		if k := c >> 32; k != last {
-			last = k
-			// A sum, because keys are numbered in the order in which they were met.
-			h += hash(b.keys[k])
-		}
+	for _, k := range t.tally {
+		// A sum, because keys are numbered in the order in which they were met.
+		h += hash(b.keys[k.key])
 	}
 	return h
 }
@@ -317,22 +334,27 @@ func (t *track) finish(sp *space, window uint32) {
 	targets = slices.Compact(targets)
 	t.targets = len(targets)
 	t.describe(targets, sp.block(targets[len(targets)/2]).First)
-	if keys := t.keyCount(); t.shape == shapeRuns && 2*len(t.cells) < len(targets)*keys {
+	t.count()
+	if keys := len(t.tally); t.shape == shapeRuns && 2*len(t.cells) < len(targets)*keys {
 		// Runs of addresses, but other ones on every port: a random share of a small space.
 		t.shape, t.run, t.align = shapeScatter, 1, 1
 	}
 	t.busy = uint64(t.last-t.first)*2 >= uint64(window)
 }
 
-// keyCount returns how many keys the sorted cells have.
-func (t *track) keyCount() int {
-	n := 0
-	for i, c := range t.cells {
-		if i == 0 || c>>32 != t.cells[i-1]>>32 {
-			n++
+// count tallies the sorted cells by key.
+func (t *track) count() {
+	t.tally, t.most = nil, 0
+	for from := 0; from < len(t.cells); {
+		k, to := t.cells[from]>>32, from
+		for to < len(t.cells) && t.cells[to]>>32 == k {
+			to++
 		}
+		n := float64(to - from)
+		t.tally = append(t.tally, keyCount{uint32(k), n})
+		t.most = max(t.most, n)
+		from = to
 	}
-	return n
 }
 
 // describe finds the shape of the sorted distinct targets, which lie in the block that starts at rank first.

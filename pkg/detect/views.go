@@ -1,6 +1,9 @@
 package detect
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Independence is a claim about sources that had the same chances. Where one block was watched in the spring and
 // another in the autumn, a source of the spring and one of the autumn cannot meet, and a uniform expectation over both
@@ -89,17 +92,12 @@ func (r *run) apart(b *bucket, all []spanTracks) []spanTracks {
 	return out
 }
 
-// comparable returns the tracks of the bucket that could see what the given ones could, where that matters in s.
-func (r *run) comparable(b *bucket, s span, like []*track) []*track {
+// comparable lists the tracks of the bucket that could see what the given ones could, where that matters in s.
+func (r *run) comparable(b *bucket, s span, like []*track) []int32 {
+	all := b.everyone()
 	if len(r.views.blocks) == 0 || s != r.sp.root() || len(like) == 0 {
-		return b.tracks
+		return all
 	}
 	view := r.views.of(like[0])
-	out := make([]*track, len(b.tracks))
-	for i, t := range b.tracks {
-		if t != nil && r.views.of(t) == view {
-			out[i] = t
-		}
-	}
-	return out
+	return slices.DeleteFunc(all, func(i int32) bool { return r.views.of(b.tracks[i]) != view })
 }

@@ -10,11 +10,11 @@ import (
 	"murmuration/pkg/detect"
 )
 
-// BenchmarkRun runs whole detections over clean months of 10^3 to 10^5 sources and reports the exponent of growth from
+// BenchmarkRun runs whole detections over clean months of 10^3 to 10^6 sources and reports the exponent of growth from
 // one size to the next: 1 is linear.
 func BenchmarkRun(b *testing.B) {
 	var lastTime, lastCells float64
-	for _, scale := range []float64{0.2, 2, 20} {
+	for _, scale := range []float64{0.2, 2, 20, 200} {
 		w := build(b, "month", 1, scale)
 		cells := 0
 		for _, s := range w.Input.Sources {

@@ -22,6 +22,14 @@ type job struct {
 	segs  []segment
 }
 
+// size is the number of cells of a job.
+func (j job) size() (n int) {
+	for _, s := range j.segs {
+		n += len(s.cells)
+	}
+	return n
+}
+
 // run holds what the stages of Run share.
 type run struct {
 	in     *Input
@@ -61,9 +69,7 @@ func Run(ctx context.Context, in *Input, p Params, progress func(done, total flo
 	first, second := r.jobs()
 	own := r.portJobs()
 	for _, j := range append(slices.Clone(first), second...) {
-		for _, s := range j.segs {
-			r.total += float64(len(s.cells))
-		}
+		r.total += float64(j.size())
 	}
 	r.buckets = len(first) + len(second) + len(own)
 	found, undecided, err := r.search(ctx, first, nil)
@@ -130,7 +136,14 @@ func (r *run) jobs() (first, second []job) {
 func (r *run) each(ctx context.Context, jobs []job, f func(ctx context.Context, i int, j job)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.p.Workers)
-	for i, j := range jobs {
+	// The largest first, or one worker would be left with it in the end.
+	order := make([]int, len(jobs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(jobs[y].size(), jobs[x].size()) })
+	for _, i := range order {
+		j := jobs[i]
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -146,9 +159,7 @@ func (r *run) each(ctx context.Context, jobs []job, f func(ctx context.Context, 
 func (r *run) step(j job) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, s := range j.segs {
-		r.done += float64(len(s.cells))
-	}
+	r.done += float64(j.size())
 	if r.report != nil {
 		r.report(r.done, r.total)
 	}

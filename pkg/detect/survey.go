@@ -77,7 +77,7 @@ func (a *arena) look(chosen []int) survey {
 	}
 	clump := a.clumps(feet, chosen)
 	var below [3]float64
-	var clumped float64
+	var clumped, able float64
 	for _, i := range chosen {
 		var e, o float64
 		for _, k := range feet[i].keys {
@@ -89,6 +89,10 @@ func (a *arena) look(chosen []int) survey {
 		s.expected += e / 2
 		phi := clump(i)
 		clumped += e / 2 * phi
+		if n := float64(len(feet[i].cells)); e > n*n {
+			continue // With λ > n it could not stand out, member or not.
+		}
+		able++
 		z := (o - e) / math.Sqrt(phi*(e+phi))
 		for d := range below {
 			if z < -float64(d+1) {
@@ -99,7 +103,7 @@ func (a *arena) look(chosen []int) survey {
 	a.clear(feet, chosen)
 	a.clearSums(feet, chosen)
 	for d, share := range [3]float64{0.159, 0.0228, 0.00135} {
-		chance := share * float64(len(chosen))
+		chance := share * able
 		s.hopeful = s.hopeful || below[d] > chance+2*math.Sqrt(chance)+2
 	}
 	if s.expected > 0 {

@@ -31,9 +31,8 @@ func TestRestoreOfAnOlderSchema(t *testing.T) {
 	require.NoError(t, fresh.InsertEvents(t.Context(), b, 1, "a"))
 	for _, n := range []int{4, 8, len(migrations)} {
 		old := openWith(t, options(t))
-		_, err := old.migrate(t.Context(), migrations[:n])
-		require.NoError(t, err)
-		require.NoError(t, old.InsertEvents(t.Context(), b, 1, "a"))
+		migrateTo(t, old, n)
+		require.NoError(t, old.insertOnce(t.Context(), b, 1, "a")) // as the program of that time did
 		to := place(t)
 		contents, err := old.Backup(t.Context(), to, nil, nil)
 		require.NoError(t, err)

@@ -19,6 +19,8 @@ import (
 var heldElsewhere = []string{
 	"new_ports", "prefix_hours", "shared_sources", "first_scans", "telescope_waits", "dispersion", "source_sizes", "load_history",
 	"normal_paths", "what_for", "campaign_targets", "path_forms", "path_meanings", "port_meanings", "recent_surges",
+	// pkg/netinfo/keep, spread_test.go.
+	"source_context", "top_asns", "top_countries", "campaign_networks", "campaign_spread",
 }
 
 // request stores one request a path.

@@ -45,6 +45,10 @@ const (
 	codeWrongPassword     = 193
 	codeRequiredPassword  = 194
 	codeKeeper            = 999
+	codeUnexpectedEnd     = 32
+	codeNoConfiguration   = 139
+	codeNodesUnavailable  = 279
+	codeProhibited        = 392
 )
 
 // explain wraps err in the sentinel of its cause, with a hint.
@@ -62,6 +66,8 @@ func (s *Store) explain(err error) error {
 			return fmt.Errorf("%w: %q at %s: create it with `loader migrate`", ErrNoDatabase, s.opt.Database, where)
 		case codeNotEnoughSpace:
 			return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
+		case codeNodesUnavailable:
+			return fmt.Errorf("%w: a node of the cluster does not answer: %w", ErrUnavailable, err)
 		case codeCannotWrite:
 			if strings.Contains(ex.Message, "No space left") {
 				return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
@@ -117,7 +123,8 @@ func passing(err error) bool {
 	if errors.As(err, &ex) {
 		switch ex.Code {
 		case codeTimeout, codeTooManyQueries, codeSocketTimeout, codeNetwork, codeAborted, codeMemoryLimit, codeReadOnlyTable,
-			codeTooManyParts, codeUnsatisfiedQuorum, codeUnknownInsert, codeKeeper:
+			codeTooManyParts, codeUnsatisfiedQuorum, codeUnknownInsert, codeKeeper,
+			codeUnexpectedEnd, codeNodesUnavailable:
 			return true
 		}
 		return false

@@ -51,7 +51,7 @@ func insertSettings(token string) clickhouse.Settings {
 	}
 }
 
-const insertEvents = "INSERT INTO events (ts, sensor, src, dst, sport, dport, proto, kind, technique, packets, tcp_flags, window, seq, " +
+const eventColumns = " (ts, sensor, src, dst, sport, dport, proto, kind, technique, packets, tcp_flags, window, seq, " +
 	"ip_id, ttl, df, signature, tool, icmp_type, icmp_code, payload_len, payload_hash, method, host, path, user_agent, input)"
 
 // InsertEvents stores a batch as rows of the given input, exactly once: a batch sent again under its
@@ -132,7 +132,7 @@ func (s *Store) retry(ctx context.Context, what string, op func() error) error {
 
 func (s *Store) insertOnce(ctx context.Context, b *event.Batch, input uint64, token string) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token)))
-	batch, err := s.conn.PrepareBatch(ctx, insertEvents)
+	batch, err := s.conn.PrepareBatch(ctx, "INSERT INTO events"+s.suffix+eventColumns)
 	if err != nil {
 		return err //nolint:wrapcheck // retry wraps it.
 	}
@@ -143,7 +143,7 @@ func (s *Store) insertOnce(ctx context.Context, b *event.Batch, input uint64, to
 	return batch.Send() //nolint:wrapcheck // retry wraps it.
 }
 
-// appendEvents appends the columns in the order of insertEvents.
+// appendEvents appends the columns in the order of eventColumns.
 func appendEvents(batch driver.Batch, b *event.Batch, input uint64) error {
 	n := b.Len()
 	times := make([]time.Time, n)

@@ -42,6 +42,9 @@ func rollups() []string {
 
 // settle makes a batch that may have been cut off complete, in the events and in every rollup.
 func (s *Store) settle(ctx context.Context, b *event.Batch, input uint64) error {
+	if s.cluster != nil {
+		return s.cluster.settle(ctx, s, b, input)
+	}
 	if err := s.retry(ctx, "insert the rest of a batch", func() error { return s.insertMissing(ctx, b, input) }); err != nil {
 		return err
 	}
@@ -56,6 +59,11 @@ func (s *Store) insertMissing(ctx context.Context, b *event.Batch, input uint64)
 	if err != nil {
 		return err
 	}
+	return s.insertRest(ctx, b, input, have)
+}
+
+// insertRest sends those events of a batch that are not there.
+func (s *Store) insertRest(ctx context.Context, b *event.Batch, input uint64, have []bool) error {
 	var missing event.Batch
 	for i, known := range have {
 		if !known {
@@ -101,6 +109,9 @@ func (s *Store) Repair(ctx context.Context) ([]string, error) {
 }
 
 func (s *Store) repair(ctx context.Context, months []uint32) ([]string, error) {
+	if s.cluster != nil {
+		return s.cluster.repair(ctx, months)
+	}
 	var made []string
 	for _, month := range months {
 		for _, rollup := range rollups() {
@@ -128,11 +139,12 @@ func (s *Store) differs(ctx context.Context, rollup string, month uint32) (bool,
 		var events, counted, running uint64
 		err := s.retry(ctx, "compare "+rollup+" with the events", func() error {
 			// Who inserts is asked first: an insert that ends in between has then all of its rows in.
-			if err := s.conn.QueryRow(ctx, `SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND current_database = currentDatabase()`).Scan(&running); err != nil {
+			if err := s.conn.QueryRow(ctx, `SELECT count() FROM system.processes
+				WHERE query_kind = 'Insert' AND (current_database = currentDatabase() OR NOT is_initial_query)`).Scan(&running); err != nil {
 				return err //nolint:wrapcheck // retry wraps it.
 			}
 			var err error
-			events, counted, err = s.counts(ctx, rollup, rollup+"_state", month)
+			events, counted, err = s.counts(ctx, rollup, rollup+"_state"+s.suffix, month)
 			return err
 		})
 		if err != nil || events == counted {
@@ -154,13 +166,13 @@ func (s *Store) counts(ctx context.Context, rollup, table string, month uint32) 
 		day = "hour"
 	}
 	err = s.conn.QueryRow(ctx, `SELECT
-			(SELECT count() FROM events WHERE toYYYYMM(ts) = {month:UInt32} AND (`+countedBy()[rollup]+`)),
+			(SELECT count() FROM events`+s.suffix+` WHERE toYYYYMM(ts) = {month:UInt32} AND (`+countedBy()[rollup]+`)),
 			(SELECT sum(t.events) FROM `+table+` AS t WHERE toYYYYMM(`+day+`) = {month:UInt32})`, clickhouse.Named("month", fmt.Sprint(month))).Scan(&events, &counted)
 	return events, counted, err //nolint:wrapcheck // Callers run under retry, which wraps it.
 }
 
 // feedSource finds the table that a feed reads.
-var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state)`?)")
+var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state)(_local)?`?)")
 
 // rebuild makes a month of a rollup from what its feed reads, beside the old one, and swaps the two at once. Two do not
 // rebuild at the same time.
@@ -177,13 +189,13 @@ func (s *Store) rebuild(ctx context.Context, rollup string, month uint32) (err e
 	if differs, err := s.differs(ctx, rollup, month); err != nil || !differs {
 		return err
 	}
-	var feed string
-	if err := s.conn.QueryRow(ctx, "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
-		clickhouse.Named("name", rollup+"_feed")).Scan(&feed); err != nil {
+	state, scratch := rollup+"_state"+s.suffix, rollup+"_rebuild_"+strings.ToLower(rand.Text())
+	var feed, engine string
+	if err := s.conn.QueryRow(ctx, `SELECT anyIf(as_select, name = {feed:String}), anyIf(engine_full, name = {state:String}) FROM system.tables
+		WHERE database = currentDatabase()`, clickhouse.Named("feed", rollup+"_feed"), clickhouse.Named("state", state)).Scan(&feed, &engine); err != nil {
 		return fmt.Errorf("definition of %s_feed: %w", rollup, err)
 	}
-	state, scratch := rollup+"_state", rollup+"_rebuild_"+strings.ToLower(rand.Text())
-	if err := s.ddl(ctx, "CREATE TABLE "+scratch+" AS "+state); err != nil {
+	if err := s.ddl(ctx, "CREATE TABLE "+scratch+" AS "+state+" ENGINE = "+unreplicated(engine)); err != nil {
 		return err
 	}
 	defer func() {
@@ -205,6 +217,11 @@ func (s *Store) rebuild(ctx context.Context, rollup string, month uint32) (err e
 	}
 	return s.ddl(ctx, fmt.Sprintf("ALTER TABLE %s REPLACE PARTITION ID '%d' FROM %s", state, month, scratch))
 }
+
+// unreplicated makes an engine that of a table beside others: a second replicated one would claim the first one's place in Keeper.
+func unreplicated(engine string) string { return replicatedEngine.ReplaceAllString(engine, "$1(") }
+
+var replicatedEngine = regexp.MustCompile(`^Replicated(\w+)\('[^']*', '[^']*'(?:, )?`)
 
 // ofMonth narrows what a feed reads to one month.
 func ofMonth(feed string, month uint32) string {

@@ -37,6 +37,12 @@ func connect(c *cli.Context, log *slog.Logger) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opt.Cluster = flagString(c, "cluster"); opt.Cluster != "" {
+		if conn.engine != nil {
+			return nil, errors.Join(usagef("--cluster %s needs servers: give --dsn clickhouse://host,host2/database (the embedded engine is one server)", opt.Cluster), conn.Close())
+		}
+		conn.where += " on cluster " + opt.Cluster
+	}
 	opt.Logger = log
 	if conn.store, err = store.Open(ctx, opt); err != nil {
 		return nil, errors.Join(err, conn.Close())

@@ -125,7 +125,8 @@ func (s *Store) unknownCluster(ctx context.Context) error {
 		return fmt.Errorf("%w: %s knows no cluster: name its nodes in remote_servers, or leave --cluster away", ErrCluster, strings.Join(s.opt.Addr, ", "))
 	}
 	slices.Sort(all)
-	return fmt.Errorf("%w: there is no %q in remote_servers of %s%s", ErrCluster, s.opt.Cluster, strings.Join(s.opt.Addr, ", "), nearest.Hint(s.opt.Cluster, all))
+	return fmt.Errorf("%w: there is no %q in remote_servers of %s, there are: %s", ErrCluster, s.opt.Cluster, strings.Join(s.opt.Addr, ", "),
+		strings.Join(nearest.Order(s.opt.Cluster, all), ", "))
 }
 
 // schemaStatements are all statements that make tables.

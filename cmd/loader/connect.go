@@ -44,7 +44,12 @@ func connect(c *cli.Context, log *slog.Logger) (*connection, error) {
 		conn.where += " on cluster " + opt.Cluster
 	}
 	opt.Logger = log
-	if conn.store, err = store.Open(ctx, opt); err != nil {
+	conn.store, err = store.Open(ctx, opt)
+	if errors.Is(err, store.ErrNoDatabase) && opt.Cluster != "" {
+		opt.CreateDatabase = true // On every node, which is tedious by hand.
+		conn.store, err = store.Open(ctx, opt)
+	}
+	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	if conn.applied, err = conn.store.Migrate(ctx); err != nil {

@@ -32,7 +32,7 @@ func TestCommandsOnACluster(t *testing.T) {
 		want, got := works(t, append(args, one...)...), works(t, append(args, cluster...)...)
 		if args[0] != "load" { // Its line ends in how long it took.
 			assert.Equal(t, want, got, "%v", args)
-			assert.NotEmpty(t, want)
+			assert.True(t, want != "" || args[0] == "telescope", "%v says nothing", args)
 		} else {
 			w, _, _ := strings.Cut(want, " already loaded")
 			assert.True(t, strings.HasPrefix(got, w), "%q is not %q", got, w)

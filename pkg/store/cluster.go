@@ -183,6 +183,19 @@ func eachNode(nodes []*node, fn func(*node) error) []error {
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
 
+// oneLine puts errors together to a sentence.
+func oneLine(errs []error) error {
+	var all error
+	for _, err := range errs {
+		if all == nil {
+			all = err
+		} else {
+			all = fmt.Errorf("%w; %w", all, err)
+		}
+	}
+	return all
+}
+
 // ddl runs what a statement becomes on a cluster.
 func (c *cluster) ddl(ctx context.Context, s *Store, statement string, args ...any) error {
 	steps, err := c.spread.steps(statement)
@@ -216,7 +229,7 @@ func (c *cluster) everywhere(ctx context.Context, s *Store, text string, args ..
 		s.log.Info("the server refuses ON CLUSTER: statements go to each node", "nodes", len(c.nodes))
 		c.byNode.Store(true)
 	}
-	return errors.Join(eachNode(c.nodes, func(n *node) error { return n.exec(ctx, text, args...) })...)
+	return oneLine(eachNode(c.nodes, func(n *node) error { return n.exec(ctx, text, args...) }))
 }
 
 // refusesOnCluster: the server has no distributed_ddl, or no Keeper for it.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"murmuration/pkg/event"
 )
@@ -67,27 +69,37 @@ func union(have [][]bool, nodes []*node, shard uint32) []bool {
 	return out
 }
 
-// repair holds the rollups of every node against the events of that node. Where nodes replicate, one of a shard does it for all.
+// repair holds the rollups of every node against the events of that node, all nodes at once. Where nodes replicate, one of a
+// shard does it for all: the first that can.
 func (c *cluster) repair(ctx context.Context, months []uint32) ([]string, error) {
-	var made []string
-	var done uint32
-	var failed error
+	var groups [][]*node
 	for i, n := range c.nodes {
-		if c.replicated && n.shard == done {
+		if last := len(groups) - 1; c.replicated && i > 0 && c.nodes[i-1].shard == n.shard {
+			groups[last] = append(groups[last], n)
 			continue
 		}
-		what, err := n.store.repair(ctx, months)
+		groups = append(groups, []*node{n})
+	}
+	made, errs := make([][]string, len(groups)), make([]error, len(groups))
+	var all sync.WaitGroup
+	for i, group := range groups {
+		all.Go(func() { made[i], errs[i] = repairOne(ctx, group, months) })
+	}
+	all.Wait()
+	return slices.Concat(made...), errors.Join(errs...)
+}
+
+// repairOne repairs the first node of several equal ones that can be.
+func repairOne(ctx context.Context, group []*node, months []uint32) (made []string, err error) {
+	for _, n := range group {
+		what, failed := n.store.repair(ctx, months)
 		for _, w := range what {
 			made = append(made, w+" on "+n.addr)
 		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("node %s: %w", n, err))
-			if another := c.replicated && i+1 < len(c.nodes) && c.nodes[i+1].shard == n.shard; !another {
-				return made, failed
-			}
-			continue
+		if failed == nil {
+			return made, nil
 		}
-		done, failed = n.shard, nil
+		err = errors.Join(err, fmt.Errorf("node %s: %w", n, failed))
 	}
-	return made, failed
+	return made, err
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -67,7 +69,8 @@ func (s *Store) explain(err error) error {
 		case codeNotEnoughSpace:
 			return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
 		case codeNodesUnavailable:
-			return fmt.Errorf("%w: a node of the cluster does not answer: %w", ErrUnavailable, err)
+			return fmt.Errorf("%w: a shard needs one of its replicas, or, to be inserted to without replication, all: no answer from %s",
+				ErrUnavailable, strings.Join(addressesIn(ex.Message), ", "))
 		case codeCannotWrite:
 			if strings.Contains(ex.Message, "No space left") {
 				return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
@@ -76,6 +79,19 @@ func (s *Store) explain(err error) error {
 		return err
 	}
 	return s.explainNetwork(err, where)
+}
+
+var nodeAddress = regexp.MustCompile(`\(([^\s()]+:\d+)[,)]`)
+
+// addressesIn returns the addresses that a message of ClickHouse about several tries to connect names, each once.
+func addressesIn(message string) []string {
+	var out []string
+	for _, m := range nodeAddress.FindAllStringSubmatch(message, -1) {
+		if !slices.Contains(out, m[1]) {
+			out = append(out, m[1])
+		}
+	}
+	return out
 }
 
 func (s *Store) explainNetwork(err error, where string) error {

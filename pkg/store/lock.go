@@ -95,7 +95,7 @@ func (l *lock) try(ctx context.Context) (ok bool, holder string, err error) {
 // most runs fn for every node and returns an error if it failed for half of them or more.
 func (l *lock) most(fn func(*node) error) error {
 	if errs := eachNode(l.nodes, fn); 2*len(errs) >= len(l.nodes) {
-		return errors.Join(errs...)
+		return oneLine(errs)
 	}
 	return nil
 }

@@ -215,8 +215,8 @@ func (c *cluster) ddl(ctx context.Context, s *Store, statement string, args ...a
 	return nil
 }
 
-// everywhere runs a statement on all nodes: by ON CLUSTER, which also reaches nodes that are down as soon as they are up; node by node,
-// all of which must be up, where the server has no queue for it.
+// everywhere runs a statement on all nodes: by ON CLUSTER, or node by node where the server has no queue for it. Both fail
+// where a node is down; ON CLUSTER after a wait, and the node then makes up for it when it is up.
 func (c *cluster) everywhere(ctx context.Context, s *Store, text string, args ...any) error {
 	if !c.byNode.Load() {
 		distributed, err := onCluster(text, c.name)

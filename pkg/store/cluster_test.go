@@ -359,6 +359,11 @@ func clusterBadInput(t *testing.T, c *enginetest.Cluster, s *Store) {
 	ctx, l, err := s.TryLease(t.Context(), "work")
 	require.NoError(t, err)
 	require.NoError(t, l.Release(ctx))
+	// What changes the schema says which node it misses, and does the rest when it is run again.
+	const view = "CREATE OR REPLACE VIEW one AS SELECT 1 AS n"
+	err = s.ddl(t.Context(), view)
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorContains(t, err, "node "+c.Nodes[3].Addr+" (shard 2, replica 2)")
 
 	// A shard that is gone is an error, not half an answer, and a batch for it waits for as long as it is told to.
 	c.Nodes[2].Kill(t)
@@ -385,6 +390,8 @@ func clusterBadInput(t *testing.T, c *enginetest.Cluster, s *Store) {
 	c.Nodes[3].Start(t)
 	require.NoError(t, s.InsertEvents(t.Context(), b, 9, "waits"))
 	assert.Equal(t, fmt.Sprintln(b.Len()), table(t, s, "SELECT count() FROM events WHERE input = 9"))
+	require.NoError(t, s.ddl(t.Context(), view))
+	assert.Equal(t, "1\n", table(t, s.cluster.nodes[3].store, "SELECT n FROM one"))
 }
 
 func openUnchecked(t *testing.T, o Options) error {

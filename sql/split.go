@@ -109,3 +109,23 @@ func isWord(s string) bool {
 	}
 	return true
 }
+
+// Word is a token of a statement that is neither space nor comment: a bare word, a quoted string or identifier, or one
+// character of punctuation. text[Start:End] of the statement is its Text.
+type Word struct {
+	Text       string
+	Start, End int
+}
+
+// Words takes a statement apart, by the lexis that Split knows.
+func Words(text string) []Word {
+	var out []Word
+	for i := 0; i < len(text); {
+		n, token := lex(text[i:])
+		if token == tokenText || token == tokenEnd {
+			out = append(out, Word{Text: text[i : i+n], Start: i, End: i + n})
+		}
+		i += n
+	}
+	return out
+}

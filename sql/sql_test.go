@@ -125,3 +125,15 @@ func TestParseQuestion(t *testing.T) {
 		assert.Error(t, err, what)
 	}
 }
+
+// Words are what the statement says, without space and comments, each where it stands.
+func TestWords(t *testing.T) {
+	text := "ALTER TABLE `a b` -- why\n ADD COLUMN x String DEFAULT 'it''s; (so)' /* , */, b.c"
+	var got []string
+	for _, w := range Words(text) {
+		require.Equal(t, w.Text, text[w.Start:w.End])
+		got = append(got, w.Text)
+	}
+	require.Equal(t, []string{"ALTER", "TABLE", "`a b`", "ADD", "COLUMN", "x", "String", "DEFAULT", "'it''s; (so)'", ",", "b", ".", "c"}, got)
+	require.Empty(t, Words(" -- nothing"))
+}

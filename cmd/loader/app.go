@@ -80,6 +80,7 @@ func connectionFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "dsn", EnvVars: []string{"MURMURATION_DSN"}, DefaultText: "embedded:" + defaultDir(),
 			Usage: "`WHERE` the data is: embedded:DIR or clickhouse://user:password@host:9000/database"},
+		&cli.StringFlag{Name: "cluster", EnvVars: []string{"MURMURATION_CLUSTER"}, Usage: "`NAME` of the cluster, in the servers' remote_servers, that the database is spread over"},
 		&cli.StringFlag{Name: "engine", EnvVars: []string{engine.LibraryEnv}, Usage: "`FILE` of the embedded engine: libchdb.so or a clickhouse binary"},
 		&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error", Value: "warn", EnvVars: []string{"MURMURATION_LOG_LEVEL"}},
 	}

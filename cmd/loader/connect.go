@@ -53,6 +53,12 @@ func open(c *cli.Context, log *slog.Logger, database string) (*connection, error
 	if err != nil {
 		return nil, err
 	}
+	if opt.Cluster = flagString(c, "cluster"); opt.Cluster != "" {
+		if conn.engine != nil {
+			return nil, errors.Join(usagef("--cluster %s needs servers: give --dsn clickhouse://host,host2/database (the embedded engine is one server)", opt.Cluster), conn.Close())
+		}
+		conn.where += " on cluster " + opt.Cluster
+	}
 	opt.Logger = log
 	opt.CreateDatabase = opt.CreateDatabase || createsDatabase(c)
 	if database != "" {

@@ -3,6 +3,7 @@ package nearest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
@@ -25,4 +26,13 @@ func Hint(name string, names []string) string {
 		return fmt.Sprintf(", did you mean %q?", best)
 	}
 	return ", there are: " + strings.Join(names, ", ")
+}
+
+// Order returns the names, nearest first; names that are equally near in their order.
+func Order(name string, names []string) []string {
+	out := slices.Clone(names)
+	slices.SortStableFunc(out, func(a, b string) int {
+		return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
+	})
+	return out
 }

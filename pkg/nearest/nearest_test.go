@@ -13,3 +13,10 @@ func TestHint(t *testing.T) {
 	require.Equal(t, ", there are: sources, source_list, tools", Hint("frobnicate", names))
 	require.Empty(t, Hint("x", nil))
 }
+
+func TestOrder(t *testing.T) {
+	names := []string{"zebra", "default", "birds", "bird"}
+	require.Equal(t, []string{"bird", "birds", "zebra", "default"}, Order("bird", names))
+	require.Equal(t, []string{"zebra", "default", "birds", "bird"}, names, "the list itself stays")
+	require.Empty(t, Order("x", nil))
+}

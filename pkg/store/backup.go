@@ -98,6 +98,9 @@ func (s *Store) contentsOf(ctx context.Context, database string) ([]TableRows, e
 // rollup or changes the context, and where events, rollups or the ledger changed meanwhile the error is ErrMoving: the ledger of
 // the backup might then speak of events that are not in it.
 func (s *Store) Backup(ctx context.Context, to BackupPlace, base *BackupPlace, progress func(share float64)) (contents []TableRows, err error) {
+	if err := s.refuseOnCluster(); err != nil {
+		return nil, err
+	}
 	ctx, l, err := s.lockSchema(ctx)
 	if err != nil {
 		return nil, err
@@ -131,6 +134,15 @@ func (s *Store) Backup(ctx context.Context, to BackupPlace, base *BackupPlace, p
 		return nil, fmt.Errorf("%w (%s): stop loading for the time of a backup", ErrMoving, d)
 	}
 	return before, nil
+}
+
+// refuseOnCluster: a backup of one node is not one of the database, and the nodes' backups have to be of one moment.
+func (s *Store) refuseOnCluster() error {
+	if s.cluster == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: backups are of one server; stop loading and run ClickHouse's own BACKUP DATABASE %s ON CLUSTER %s TO … on one of its nodes",
+		ErrCluster, s.opt.Database, s.cluster.name)
 }
 
 // quoted writes a name of our own tables as an identifier: BACKUP takes no parameters in their place.
@@ -218,6 +230,9 @@ func (s *Store) endBackup(ctx context.Context, id string) error {
 // VerifyBackup restores a backup into a database of its own beside this one, counts what is there, and drops it. The error wraps ErrBackup where
 // it is not what is wanted. It needs the right to make databases, and as much room as the data takes.
 func (s *Store) VerifyBackup(ctx context.Context, from BackupPlace, want []TableRows, progress func(share float64)) (err error) {
+	if err := s.refuseOnCluster(); err != nil {
+		return err
+	}
 	database := s.opt.Database + "_verify_" + strings.ToLower(rand.Text())
 	if err := s.ddl(ctx, "CREATE DATABASE "+quoted(database)); err != nil {
 		return fmt.Errorf("verify the backup: %w", s.explain(err))
@@ -258,6 +273,9 @@ func (s *Store) restoreTables(ctx context.Context, from BackupPlace, database, a
 // data make way. want, if it is not nil, is what must come out. Afterwards the schema is up to date, and loading what was loaded before the
 // backup brings nothing twice. A restore that fails leaves the database empty.
 func (s *Store) Restore(ctx context.Context, from BackupPlace, database string, want []TableRows, progress func(share float64)) (err error) {
+	if err := s.refuseOnCluster(); err != nil {
+		return err
+	}
 	if !identifier.MatchString(database) {
 		return fmt.Errorf("database name %q: letters, digits and _ only", database)
 	}

@@ -224,7 +224,7 @@ func (s *Store) settleChunk(ctx context.Context, p *BenchPlan, c BenchChunk, sta
 	}
 	if have != c.Rows {
 		s.log.Warn("a killed server had lost generated events: making them again", "rows from", c.First, "found", have, "expected", c.Rows)
-		if err := s.conn.Exec(ctx, "ALTER TABLE events DELETE WHERE input = {input:UInt64} SETTINGS mutations_sync = 2", input); err != nil {
+		if err := s.ddl(ctx, "ALTER TABLE events DELETE WHERE input = {input:UInt64} SETTINGS mutations_sync = 2", input); err != nil {
 			return fmt.Errorf("remove the rows from %d: %w", c.First, s.explain(err))
 		}
 		if err := s.generate(ctx, p, c, fmt.Sprintf("bench again %d", time.Now().UnixNano()), statement, settings); err != nil {

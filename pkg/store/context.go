@@ -251,7 +251,7 @@ func (s *Store) forgetContexts(ctx context.Context) error {
 		"DELETE FROM context_ranges_state WHERE version NOT IN " + latest,
 		"DELETE FROM context_versions WHERE version NOT IN " + latest,
 	} {
-		if err := s.retry(ctx, "remove former contexts", func() error { return s.conn.Exec(ctx, statement+" SETTINGS lightweight_deletes_sync = 2") }); err != nil {
+		if err := s.retry(ctx, "remove former contexts", func() error { return s.ddl(ctx, statement+" SETTINGS lightweight_deletes_sync = 2") }); err != nil {
 			return err
 		}
 	}

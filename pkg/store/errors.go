@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -46,6 +48,10 @@ const (
 	codeRequiredPassword  = 194
 	codeKeeper            = 999
 	codeStandard          = 1001 // an exception of the C++ library, such as one of its file system
+	codeUnexpectedEnd     = 32
+	codeNoConfiguration   = 139
+	codeNodesUnavailable  = 279
+	codeProhibited        = 392
 )
 
 // explain wraps err in the sentinel of its cause, with a hint.
@@ -63,6 +69,9 @@ func (s *Store) explain(err error) error {
 			return fmt.Errorf("%w: %q at %s: create it with `loader migrate`", ErrNoDatabase, s.opt.Database, where)
 		case codeNotEnoughSpace:
 			return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
+		case codeNodesUnavailable:
+			return fmt.Errorf("%w: a shard needs one of its replicas, or, to be inserted to without replication, all: no answer from %s",
+				ErrUnavailable, strings.Join(addressesIn(ex.Message), ", "))
 		case codeCannotWrite, codeStandard:
 			if strings.Contains(ex.Message, "No space left") {
 				return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
@@ -71,6 +80,19 @@ func (s *Store) explain(err error) error {
 		return err
 	}
 	return s.explainNetwork(err, where)
+}
+
+var nodeAddress = regexp.MustCompile(`\(([^\s()]+:\d+)[,)]`)
+
+// addressesIn returns the addresses that a message of ClickHouse about several tries to connect names, each once.
+func addressesIn(message string) []string {
+	var out []string
+	for _, m := range nodeAddress.FindAllStringSubmatch(message, -1) {
+		if !slices.Contains(out, m[1]) {
+			out = append(out, m[1])
+		}
+	}
+	return out
 }
 
 func (s *Store) explainNetwork(err error, where string) error {
@@ -118,7 +140,8 @@ func passing(err error) bool {
 	if errors.As(err, &ex) {
 		switch ex.Code {
 		case codeTimeout, codeTooManyQueries, codeSocketTimeout, codeNetwork, codeAborted, codeMemoryLimit, codeReadOnlyTable,
-			codeTooManyParts, codeUnsatisfiedQuorum, codeUnknownInsert, codeKeeper:
+			codeTooManyParts, codeUnsatisfiedQuorum, codeUnknownInsert, codeKeeper,
+			codeUnexpectedEnd, codeNodesUnavailable:
 			return true
 		}
 		return false

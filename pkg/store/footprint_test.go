@@ -41,8 +41,10 @@ type touch struct {
 }
 
 // The footprints are what the events say, each source once and in order, whatever was merged.
-func TestFootprintsEqualEvents(t *testing.T) {
-	s := open(t)
+func TestFootprintsEqualEvents(t *testing.T) { footprintsEqualEventsOn(t, open(t)) }
+
+func footprintsEqualEventsOn(t *testing.T, s *Store) {
+	t.Helper()
 	g := newTraffic(33)
 	from, to := g.start.AddDate(0, 0, 10), g.start.AddDate(0, 0, 50)
 	want := map[cellKey]touch{}
@@ -99,8 +101,10 @@ func TestFootprintsEqualEvents(t *testing.T) {
 	require.NoError(t, s.Footprints(t.Context(), to.AddDate(1, 0, 0), to.AddDate(2, 0, 0), func(*Footprint) error { return stop }), "nothing there")
 }
 
-func TestSpan(t *testing.T) {
-	s := open(t)
+func TestSpan(t *testing.T) { spanOn(t, open(t)) }
+
+func spanOn(t *testing.T, s *Store) {
+	t.Helper()
 	first, last, err := s.Span(t.Context())
 	require.NoError(t, err)
 	assert.True(t, first.IsZero() && last.IsZero())
@@ -166,8 +170,10 @@ var programs = []program{
 
 // The tool that the server decides on is the one that package fingerprint decides on, also where a source sends some
 // packets of another program, or one packet only; signature and TTL class are the commonest ones.
-func TestBehaviour(t *testing.T) {
-	s := open(t)
+func TestBehaviour(t *testing.T) { behaviourOn(t, open(t)) }
+
+func behaviourOn(t *testing.T, s *Store) {
+	t.Helper()
 	g := newTraffic(44)
 	b := new(event.Batch)
 	tallies := map[event.IP]*fingerprint.Tally{}
@@ -228,8 +234,10 @@ func TestBehaviour(t *testing.T) {
 }
 
 // What is commonest for requests and datagrams.
-func TestBehaviourBeyondSYNs(t *testing.T) {
-	s := open(t)
+func TestBehaviourBeyondSYNs(t *testing.T) { behaviourBeyondSYNsOn(t, open(t)) }
+
+func behaviourBeyondSYNsOn(t *testing.T, s *Store) {
+	t.Helper()
 	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	b := new(event.Batch)
 	add := func(n int, e event.Event) {

@@ -52,7 +52,7 @@ func insertSettings(token string) clickhouse.Settings {
 	}
 }
 
-const insertEvents = "INSERT INTO events (ts, sensor, src, dst, sport, dport, proto, kind, technique, packets, tcp_flags, window, seq, " +
+const eventColumns = " (ts, sensor, src, dst, sport, dport, proto, kind, technique, packets, tcp_flags, window, seq, " +
 	"ip_id, ttl, df, signature, tool, icmp_type, icmp_code, payload_len, payload_hash, method, host, path, user_agent, input)"
 
 // InsertEvents stores a batch as rows of the given input, exactly once: a batch sent again under its
@@ -142,7 +142,7 @@ func (s *Store) retry(ctx context.Context, what string, op func() error) error {
 
 func (s *Store) insertOnce(ctx context.Context, b *event.Batch, input uint64, token string) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token)))
-	return s.insertBatch(ctx, insertEvents, func(batch driver.Batch) error {
+	return s.insertBatch(ctx, "INSERT INTO events"+s.suffix+eventColumns, func(batch driver.Batch) error {
 		if err := appendEvents(batch, b, input); err != nil {
 			return fmt.Errorf("%w: %w", ErrBatch, err)
 		}
@@ -170,7 +170,7 @@ func (s *Store) insertBatch(ctx context.Context, statement string, fill func(dri
 	return batch.Send() //nolint:wrapcheck // See above.
 }
 
-// appendEvents appends the columns in the order of insertEvents.
+// appendEvents appends the columns in the order of eventColumns.
 func appendEvents(batch driver.Batch, b *event.Batch, input uint64) error {
 	n := b.Len()
 	times := make([]time.Time, n)

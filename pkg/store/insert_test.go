@@ -23,8 +23,10 @@ import (
 )
 
 // What is inserted comes back, every column of it.
-func TestInsertKeepsEveryColumn(t *testing.T) {
-	s := open(t)
+func TestInsertKeepsEveryColumn(t *testing.T) { insertKeepsEveryColumnOn(t, open(t)) }
+
+func insertKeepsEveryColumnOn(t *testing.T, s *Store) {
+	t.Helper()
 	round := uint64(0)
 	rapid.Check(t, func(rt *rapid.T) {
 		round++

@@ -2,12 +2,9 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 	"time"
 )
 
@@ -36,12 +33,8 @@ func (s *Store) TryLease(ctx context.Context, name string) (context.Context, *Le
 	if !leaseName.MatchString(name) {
 		return nil, nil, fmt.Errorf("lease %q: lower-case letters only", name)
 	}
-	var id [8]byte
-	rand.Read(id[:]) //nolint:errcheck,gosec // It never fails.
-	l := &Lease{name: name, lock: &lock{
-		store: s, table: leasePrefix(name) + hex.EncodeToString(id[:]), stop: make(chan struct{}), stopped: make(chan struct{}),
-	}}
-	holder, err := l.try(ctx)
+	l := &Lease{name: name, lock: s.newLock("lease_"+name+"_", `^lease_[a-z]+_[0-9a-f]+$`)}
+	_, holder, err := l.lock.try(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("take the lease %s: %w", name, s.explain(err))
 	}
@@ -89,56 +82,4 @@ func (l *Lease) Release(ctx context.Context) error {
 		return fmt.Errorf("release the lease %s (it expires in %s): %w", l.name, lockFor, err)
 	}
 	return nil
-}
-
-func leasePrefix(name string) string { return "lease_" + name + "_" }
-
-// try claims the lease once and returns who else holds it, "" for nobody.
-func (l *Lease) try(ctx context.Context) (holder string, err error) {
-	if holder, err = l.other(ctx); err != nil || holder != "" {
-		return holder, err
-	}
-	if err := l.lock.claim(ctx, "CREATE TABLE "+l.lock.table+" (x UInt8) ENGINE = Memory COMMENT "); err != nil {
-		return "", err
-	}
-	if holder, err = l.other(ctx); err != nil || holder != "" {
-		err = errors.Join(err, l.lock.drop(context.WithoutCancel(ctx), l.lock.table))
-	}
-	return holder, err
-}
-
-// other returns who else holds a claim that still stands, and removes those that ran out, also those of other leases: what
-// a killed loader was loading may never be asked for again.
-func (l *Lease) other(ctx context.Context) (holder string, err error) {
-	rows, err := l.lock.store.conn.Query(ctx, "SELECT name, comment, toUnixTimestamp64Milli(now64(3)) FROM system.tables WHERE database = currentDatabase() AND match(name, '^lease_[a-z]+_[0-9a-f]+$')")
-	if err != nil {
-		return "", err //nolint:wrapcheck // TryLease wraps it.
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err tells.
-	var expired []string
-	for rows.Next() {
-		var name, comment string
-		var now int64
-		if err := rows.Scan(&name, &comment, &now); err != nil {
-			return "", err //nolint:wrapcheck // TryLease wraps it.
-		}
-		if name == l.lock.table {
-			continue
-		}
-		switch who, stands := readClaim(comment, now); {
-		case !stands && strings.HasPrefix(comment, "until "):
-			expired = append(expired, name)
-		case stands && strings.HasPrefix(name, leasePrefix(l.name)):
-			holder = who
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return "", err //nolint:wrapcheck // TryLease wraps it.
-	}
-	for _, name := range expired {
-		if err := l.lock.drop(ctx, name); err != nil {
-			return "", err
-		}
-	}
-	return holder, nil
 }

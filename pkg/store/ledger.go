@@ -171,7 +171,7 @@ func (s *Store) RemoveTelescope(ctx context.Context, prefix netip.Prefix, sensor
 			return nil
 		}
 		removed = true
-		return s.conn.Exec(ctx, "DELETE "+which+" SETTINGS lightweight_deletes_sync = 2", args...) //nolint:wrapcheck // retry wraps it.
+		return s.ddl(ctx, "DELETE "+which+" SETTINGS lightweight_deletes_sync = 2", args...)
 	})
 	return removed, err
 }
@@ -258,7 +258,7 @@ func (s *Store) Have(ctx context.Context, b *event.Batch, input uint64) ([]bool,
 func (s *Store) eachEvent(ctx context.Context, input uint64, from, to int64, fn func(*event.Event)) error {
 	rows, err := s.conn.Query(ctx, `SELECT ts, sensor, src, dst, sport, dport, proto, kind, technique, packets, tcp_flags, window, seq, ip_id, ttl, df, signature,
 		tool, icmp_type, icmp_code, payload_len, payload_hash, method, host, path, user_agent
-		FROM events WHERE input = {input:UInt64} AND ts BETWEEN fromUnixTimestamp64Micro({from:Int64}) AND fromUnixTimestamp64Micro({to:Int64})`,
+		FROM events`+s.suffix+` WHERE input = {input:UInt64} AND ts BETWEEN fromUnixTimestamp64Micro({from:Int64}) AND fromUnixTimestamp64Micro({to:Int64})`,
 		clickhouse.Named("input", fmt.Sprint(input)), clickhouse.Named("from", fmt.Sprint(from)), clickhouse.Named("to", fmt.Sprint(to)))
 	if err != nil {
 		return err //nolint:wrapcheck // retry wraps it.

@@ -13,8 +13,10 @@ import (
 	"murmuration/pkg/event"
 )
 
-func TestMarks(t *testing.T) {
-	s := open(t)
+func TestMarks(t *testing.T) { marksOn(t, open(t)) }
+
+func marksOn(t *testing.T, s *Store) {
+	t.Helper()
 	at := time.Date(2026, 5, 1, 12, 0, 0, 123456000, time.UTC)
 	head, other := [32]byte{0, 1, 2, 0xff}, [32]byte{9}
 	m := Mark{Head: head, Start: 10, End: 20, Sum: [32]byte{31: 7}, Token: "one", Options: "sensor=a", Input: 1<<64 - 1, Records: 5, Rows: 4, At: at}
@@ -59,8 +61,10 @@ func TestMarks(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), get(other)[1].At, time.Minute, "no time is now")
 }
 
-func TestLoads(t *testing.T) {
-	s := open(t)
+func TestLoads(t *testing.T) { loadsOn(t, open(t)) }
+
+func loadsOn(t *testing.T, s *Store) {
+	t.Helper()
 	started := time.Date(2026, 5, 1, 12, 0, 0, 5_000_000, time.UTC)
 	a := Load{
 		Input: 7, Name: "a.pcap", Sensor: "north", Size: 100, Offset: 90, Records: 10, Rows: 6, Inserted: 6,
@@ -85,8 +89,10 @@ func TestLoads(t *testing.T) {
 	assert.Equal(t, "8\tbroken\t\t0\tfailed\tbroken: byte 0: the file is empty\n", table(t, s, "SELECT * FROM rejects WHERE name = 'broken'"))
 }
 
-func TestTelescopes(t *testing.T) {
-	s := open(t)
+func TestTelescopes(t *testing.T) { telescopesOn(t, open(t)) }
+
+func telescopesOn(t *testing.T, s *Store) {
+	t.Helper()
 	since, until := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
 	v4, v6 := Telescope{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Sensor: "a", Since: since}, Telescope{Prefix: netip.MustParsePrefix("2001:db8::/32")}
 	for _, x := range []Telescope{v4, v6, v6, {Prefix: netip.MustParsePrefix("198.51.100.77/24"), Sensor: "a", Since: since, Until: until}} {
@@ -112,8 +118,10 @@ func TestTelescopes(t *testing.T) {
 }
 
 // Have tells which events of a batch are stored, each as often as it is stored, for that input alone.
-func TestHave(t *testing.T) {
-	s := open(t)
+func TestHave(t *testing.T) { haveOn(t, open(t)) }
+
+func haveOn(t *testing.T, s *Store) {
+	t.Helper()
 	all := newTraffic(3).batch(500)
 	part, twice := new(event.Batch), all.Row(10)
 	for i := range all.Len() {
@@ -150,8 +158,10 @@ func TestHave(t *testing.T) {
 	assert.Empty(t, got)
 }
 
-func TestRuns(t *testing.T) {
-	s := open(t)
+func TestRuns(t *testing.T) { runsOn(t, open(t)) }
+
+func runsOn(t *testing.T, s *Store) {
+	t.Helper()
 	_, found, err := s.LastRun(t.Context())
 	require.NoError(t, err)
 	assert.False(t, found)

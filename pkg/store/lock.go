@@ -4,9 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/big"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
 // The migration lock.
@@ -19,6 +25,9 @@ import (
 // lets it expire, and whoever comes next removes it. A holder that cannot renew in time stops before its next
 // statement. All times are the server's. Statements of migrations can be run twice (IF NOT EXISTS), so that
 // even a holder that was frozen in the middle of one does no harm.
+//
+// On a cluster the claim is made, and looked for, on every node that answers, which must be more than half of them: any
+// two such sets share a node, and there one of two sees the other. Each node's claim is by that node's clock.
 const (
 	lockPrefix = "schema_lock_"
 	lockFor    = 20 * time.Second
@@ -27,7 +36,9 @@ const (
 )
 
 type lock struct {
-	store   *Store
+	nodes   []*node
+	prefix  string // of the tables of all who claim it
+	sweep   string // which tables are claims, of this lock and of those like it, and removed when they ran out
 	table   string
 	until   time.Time // by the local clock, on the safe side
 	stop    chan struct{}
@@ -35,11 +46,15 @@ type lock struct {
 	lost    context.CancelCauseFunc
 }
 
-// lockSchema waits for the lock and returns a context that ends when it is lost. The lock must be released.
-func (s *Store) lockSchema(ctx context.Context) (context.Context, *lock, error) {
+func (s *Store) newLock(prefix, sweep string) *lock {
 	var id [8]byte
 	rand.Read(id[:]) //nolint:errcheck,gosec // It never fails.
-	l := &lock{store: s, table: lockPrefix + hex.EncodeToString(id[:]), stop: make(chan struct{}), stopped: make(chan struct{})}
+	return &lock{nodes: s.holders(), prefix: prefix, sweep: sweep, table: prefix + hex.EncodeToString(id[:]), stop: make(chan struct{}), stopped: make(chan struct{})}
+}
+
+// lockSchema waits for the lock and returns a context that ends when it is lost. The lock must be released.
+func (s *Store) lockSchema(ctx context.Context) (context.Context, *lock, error) {
+	l := s.newLock(lockPrefix, "^"+lockPrefix)
 	for waited := false; ; {
 		ok, holder, err := l.try(ctx)
 		if err != nil {
@@ -66,70 +81,92 @@ func (l *lock) try(ctx context.Context) (ok bool, holder string, err error) {
 	if holder, err = l.other(ctx); err != nil || holder != "" {
 		return false, holder, err
 	}
-	if err := l.claim(ctx, "CREATE TABLE "+l.table+" (x UInt8) ENGINE = Memory COMMENT "); err != nil {
-		return false, "", err
+	err = l.claim(ctx, "CREATE TABLE IF NOT EXISTS "+l.table+" (x UInt8) ENGINE = Memory COMMENT ")
+	if err == nil {
+		holder, err = l.other(ctx)
 	}
-	if holder, err = l.other(ctx); err != nil || holder != "" {
-		if dropErr := l.drop(ctx, l.table); err == nil {
-			err = dropErr
-		}
-		return false, holder, err
+	if err != nil || holder != "" {
+		return false, holder, errors.Join(err, l.drop(context.WithoutCancel(ctx), l.table))
 	}
 	return true, "", nil
+}
+
+// most runs fn for every node and returns an error if it failed for half of them or more.
+func (l *lock) most(fn func(*node) error) error {
+	if errs := eachNode(l.nodes, fn); 2*len(errs) >= len(l.nodes) {
+		return oneLine(errs)
+	}
+	return nil
 }
 
 // claim runs a statement that ends in the comment of the claim, good for lockFor from now.
 func (l *lock) claim(ctx context.Context, statement string) error {
 	before := time.Now()
-	var now time.Time
-	if err := l.store.conn.QueryRow(ctx, "SELECT now64(3)").Scan(&now); err != nil {
-		return err //nolint:wrapcheck // lockSchema wraps it.
+	err := l.most(func(n *node) error {
+		var now time.Time
+		if err := n.store.conn.QueryRow(ctx, "SELECT now64(3)").Scan(&now); err != nil {
+			return err //nolint:wrapcheck // lockSchema wraps it.
+		}
+		return n.exec(ctx, statement+"'"+claimText(now.Add(lockFor))+"'")
+	})
+	if err == nil {
+		l.until = before.Add(lockFor)
 	}
-	comment := claimText(now.Add(lockFor))
-	if err := l.store.ddl(ctx, statement+"'"+comment+"'"); err != nil {
-		return err
-	}
-	l.until = before.Add(lockFor)
-	return nil
+	return err
 }
 
-// other returns who else holds a claim that still stands, and removes those that expired.
-func (l *lock) other(ctx context.Context) (string, error) {
-	rows, err := l.store.conn.Query(ctx, "SELECT name, comment, toUnixTimestamp64Milli(now64(3)) FROM system.tables WHERE database = currentDatabase() AND startsWith(name, '"+lockPrefix+"')")
-	if err != nil {
-		return "", err //nolint:wrapcheck // lockSchema wraps it.
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err tells.
+// other returns who else holds a claim that still stands, and removes those that ran out, of a lease also those of other leases: what a
+// killed loader was loading may never be asked for again.
+func (l *lock) other(ctx context.Context) (holder string, err error) {
+	var mu sync.Mutex
+	err = l.most(func(n *node) error {
+		who, err := l.otherOn(ctx, n)
+		mu.Lock()
+		defer mu.Unlock()
+		holder = max(holder, who)
+		return err
+	})
+	return holder, err
+}
+
+func (l *lock) otherOn(ctx context.Context, n *node) (holder string, err error) {
 	var expired []string
-	var holder string
-	for rows.Next() {
+	err = n.store.each(ctx, `SELECT name, comment, toUnixTimestamp64Milli(now64(3)) FROM system.tables
+		WHERE database = currentDatabase() AND match(name, {sweep:String})`, func(rows driver.Rows) error {
 		var name, comment string
 		var now int64
 		if err := rows.Scan(&name, &comment, &now); err != nil {
-			return "", err //nolint:wrapcheck // lockSchema wraps it.
+			return err //nolint:wrapcheck // lockSchema wraps it.
 		}
 		if name == l.table {
-			continue
+			return nil
 		}
-		if who, stands := readClaim(comment, now); stands {
-			holder = who
-		} else {
+		switch who, stands := readClaim(comment, now); {
+		case !stands && (strings.HasPrefix(comment, "until ") || l.prefix == lockPrefix):
 			expired = append(expired, name)
+		case stands && strings.HasPrefix(name, l.prefix):
+			holder = who
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return "", err //nolint:wrapcheck // lockSchema wraps it.
+		return nil
+	}, clickhouse.Named("sweep", l.sweep))
+	if err != nil {
+		return "", err
 	}
 	for _, name := range expired {
-		if err := l.drop(ctx, name); err != nil {
+		if err := n.dropClaim(ctx, name); err != nil {
 			return "", err
 		}
 	}
 	return holder, nil
 }
 
+// drop takes a claim back. Where a node of several does not answer, it expires.
 func (l *lock) drop(ctx context.Context, table string) error {
-	return l.store.ddl(ctx, "DROP TABLE IF EXISTS "+table+" SYNC")
+	return l.most(func(n *node) error { return n.dropClaim(ctx, table) })
+}
+
+func (n *node) dropClaim(ctx context.Context, table string) error {
+	return n.exec(ctx, "DROP TABLE IF EXISTS "+table+" SYNC")
 }
 
 // renew keeps the claim standing until release, and ends the context of the holder if it cannot.

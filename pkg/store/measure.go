@@ -1,8 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -73,13 +77,32 @@ type TableSize struct {
 	Parts uint64
 }
 
-// TableSizes returns the tables of the database that hold rows, the largest first.
+// TableSizes returns the tables of the database that hold rows, the largest first; on a cluster without the copies of replicas.
 func (s *Store) TableSizes(ctx context.Context) ([]TableSize, error) {
+	whole := map[string]TableSize{}
+	for _, part := range s.shards() {
+		sizes, err := part.ownSizes(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range sizes {
+			t.Name = strings.TrimSuffix(t.Name, part.suffix)
+			sum := whole[t.Name]
+			whole[t.Name] = TableSize{Name: t.Name, Rows: sum.Rows + t.Rows, Bytes: sum.Bytes + t.Bytes, Parts: sum.Parts + t.Parts}
+		}
+	}
+	return slices.SortedFunc(maps.Values(whole), func(a, b TableSize) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), strings.Compare(a.Name, b.Name))
+	}), nil
+}
+
+// ownSizes is TableSizes of this server, or node of a cluster, in any order and by the names that it knows.
+func (s *Store) ownSizes(ctx context.Context) ([]TableSize, error) {
 	var sizes []TableSize
 	err := s.retry(ctx, "measure the tables", func() error {
 		sizes = nil
 		rows, err := s.conn.Query(ctx, `SELECT table, sum(rows), sum(bytes_on_disk), count() FROM system.parts
-			WHERE database = currentDatabase() AND active GROUP BY table HAVING sum(rows) > 0 ORDER BY 3 DESC, table`)
+			WHERE database = currentDatabase() AND active GROUP BY table HAVING sum(rows) > 0`)
 		if err != nil {
 			return err //nolint:wrapcheck // retry wraps it.
 		}

@@ -41,6 +41,7 @@ type Options struct {
 	Password       string
 	Database       string        // "" is DefaultDatabase
 	CreateDatabase bool          // make the database where it is missing
+	Cluster        string        // name in the server's remote_servers; "" is one server
 	Secure         bool          // TLS with the system's authorities; TLS overrides it
 	TLS            *tls.Config   // nil without Secure: no TLS
 	Compression    Compression   // "" is none on loopback, else lz4

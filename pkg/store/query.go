@@ -32,8 +32,9 @@ type Column struct {
 type Result struct {
 	Columns []Column
 
-	rows driver.Rows
-	dest []any
+	rows    driver.Rows
+	dest    []any
+	explain func(error) error
 }
 
 // Query runs any statement that returns rows. Parameters are bound by the server: the statement refers to
@@ -47,7 +48,7 @@ func (s *Store) Query(ctx context.Context, query string, params map[string]strin
 	if err != nil {
 		return nil, fmt.Errorf("query: %w", s.explain(err))
 	}
-	r := &Result{rows: rows}
+	r := &Result{rows: rows, explain: s.explain}
 	for _, t := range rows.ColumnTypes() {
 		r.Columns = append(r.Columns, Column{Name: t.Name(), Type: t.DatabaseTypeName()})
 		r.dest = append(r.dest, reflect.New(t.ScanType()).Interface())
@@ -80,7 +81,7 @@ func (r *Result) Values() ([]any, error) {
 // Err returns what ended the rows before their end.
 func (r *Result) Err() error {
 	if err := r.rows.Err(); err != nil {
-		return fmt.Errorf("read rows: %w", err)
+		return fmt.Errorf("read rows: %w", r.explain(err))
 	}
 	return nil
 }

@@ -109,8 +109,10 @@ func callOf(t *testing.T, name string) string {
 	return ""
 }
 
-func TestTopNetworks(t *testing.T) {
-	s := open(t)
+func TestTopNetworks(t *testing.T) { topNetworksOn(t, open(t)) }
+
+func topNetworksOn(t *testing.T, s *Store) {
+	t.Helper()
 	b := newTraffic(5).batch(2000)
 	require.NoError(t, s.InsertEvents(t.Context(), b, 1, "a"))
 	type count struct{ sources, events, packets uint64 }
@@ -150,8 +152,10 @@ func TestTopNetworks(t *testing.T) {
 }
 
 // The founding question works as it is written in the README, for now and for another time.
-func TestFoundingQuestion(t *testing.T) {
-	s := open(t)
+func TestFoundingQuestion(t *testing.T) { foundingQuestionOn(t, open(t)) }
+
+func foundingQuestionOn(t *testing.T, s *Store) {
+	t.Helper()
 	now := time.Now()
 	b := new(event.Batch)
 	for i, ago := range []time.Duration{time.Second, time.Minute, 23 * time.Hour, 25 * time.Hour} {

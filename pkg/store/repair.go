@@ -56,6 +56,9 @@ func rollups() []string {
 
 // settle makes a batch that may have been cut off complete, in the events and in every rollup.
 func (s *Store) settle(ctx context.Context, b *event.Batch, input uint64) error {
+	if s.cluster != nil {
+		return s.cluster.settle(ctx, s, b, input)
+	}
 	if err := s.retry(ctx, "insert the rest of a batch", func() error { return s.insertMissing(ctx, b, input) }); err != nil {
 		return err
 	}
@@ -70,6 +73,11 @@ func (s *Store) insertMissing(ctx context.Context, b *event.Batch, input uint64)
 	if err != nil {
 		return err
 	}
+	return s.insertRest(ctx, b, input, have)
+}
+
+// insertRest sends those events of a batch that are not there.
+func (s *Store) insertRest(ctx context.Context, b *event.Batch, input uint64, have []bool) error {
 	// What the table does not hold because it is too old is not missing, and sent again it would count twice in the rollups.
 	gone, err := s.Horizon(ctx, TierEvents)
 	if err != nil {
@@ -133,6 +141,9 @@ func (s *Store) months(ctx context.Context) (months []uint32, err error) {
 // schema. An insert that began before a feed was there does not reach it, and one that ends while a month is made anew may be lost
 // with the month that is replaced; so each month is compared until it agrees.
 func (s *Store) backfill(ctx context.Context) error {
+	if s.cluster != nil {
+		return s.cluster.backfill(ctx)
+	}
 	months, err := s.months(ctx)
 	if err != nil || len(months) == 0 {
 		return err
@@ -171,6 +182,9 @@ func (s *Store) backfillMonth(ctx context.Context, rollup string, month uint32) 
 }
 
 func (s *Store) repair(ctx context.Context, months []uint32) ([]string, error) {
+	if s.cluster != nil {
+		return s.cluster.repair(ctx, months)
+	}
 	gone, err := s.Horizon(ctx, TierEvents)
 	if err != nil {
 		return nil, err
@@ -206,11 +220,12 @@ func (s *Store) differs(ctx context.Context, rollup string, month uint32) (bool,
 		var events, counted, running uint64
 		err := s.retry(ctx, "compare "+rollup+" with the events", func() error {
 			// Who inserts is asked first: an insert that ends in between has then all of its rows in.
-			if err := s.conn.QueryRow(ctx, `SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND current_database = currentDatabase()`).Scan(&running); err != nil {
+			if err := s.conn.QueryRow(ctx, `SELECT count() FROM system.processes
+				WHERE query_kind = 'Insert' AND (current_database = currentDatabase() OR NOT is_initial_query)`).Scan(&running); err != nil {
 				return err //nolint:wrapcheck // retry wraps it.
 			}
 			var err error
-			events, counted, err = s.counts(ctx, rollup, rollup+"_state", month)
+			events, counted, err = s.counts(ctx, rollup, rollup+"_state"+s.suffix, month)
 			return err
 		})
 		if err != nil || events == counted {
@@ -229,7 +244,7 @@ func (s *Store) differs(ctx context.Context, rollup string, month uint32) (bool,
 func (s *Store) counts(ctx context.Context, rollup, table string, month uint32) (events, counted uint64, err error) {
 	day := timeColumn(rollup)
 	err = s.conn.QueryRow(ctx, `SELECT
-			(SELECT count() FROM events WHERE toYYYYMM(ts) = {month:UInt32} AND (`+countedBy()[rollup]+`)),
+			(SELECT count() FROM events`+s.suffix+` WHERE toYYYYMM(ts) = {month:UInt32} AND (`+countedBy()[rollup]+`)),
 			(SELECT sum(t.events) FROM `+table+` AS t WHERE toYYYYMM(`+day+`) = {month:UInt32} AND (`+countedOnce(rollup)+`))`, clickhouse.Named("month", fmt.Sprint(month))).Scan(&events, &counted)
 	return events, counted, err //nolint:wrapcheck // Callers run under retry, which wraps it.
 }
@@ -248,7 +263,7 @@ func timeColumn(name string) string {
 }
 
 // feedSource finds the table that a feed reads.
-var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state|demand_days_state)`?)")
+var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state|demand_days_state)(_local)?`?)")
 
 // rebuild makes a month of a rollup from what its feed reads, beside the old one, and swaps the two at once. Two do not
 // rebuild at the same time.
@@ -270,13 +285,13 @@ func (s *Store) rebuild(ctx context.Context, rollup string, month uint32) (err e
 
 // rebuildLocked is rebuild for who holds the lock of the schema.
 func (s *Store) rebuildLocked(ctx context.Context, rollup string, month uint32) (err error) {
-	var feed string
-	if err := s.conn.QueryRow(ctx, "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
-		clickhouse.Named("name", rollup+"_feed")).Scan(&feed); err != nil {
+	state, scratch := rollup+"_state"+s.suffix, rollup+"_rebuild_"+strings.ToLower(rand.Text())
+	var feed, engine string
+	if err := s.conn.QueryRow(ctx, `SELECT anyIf(as_select, name = {feed:String}), anyIf(engine_full, name = {state:String}) FROM system.tables
+		WHERE database = currentDatabase()`, clickhouse.Named("feed", rollup+"_feed"), clickhouse.Named("state", state)).Scan(&feed, &engine); err != nil {
 		return fmt.Errorf("definition of %s_feed: %w", rollup, err)
 	}
-	state, scratch := rollup+"_state", rollup+"_rebuild_"+strings.ToLower(rand.Text())
-	if err := s.ddl(ctx, "CREATE TABLE "+scratch+" AS "+state); err != nil {
+	if err := s.ddl(ctx, "CREATE TABLE "+scratch+" AS "+state+" ENGINE = "+unreplicated(engine)); err != nil {
 		return err
 	}
 	defer func() {
@@ -299,12 +314,17 @@ func (s *Store) rebuildLocked(ctx context.Context, rollup string, month uint32) 
 	return s.ddl(ctx, fmt.Sprintf("ALTER TABLE %s REPLACE PARTITION ID '%d' FROM %s", state, month, scratch))
 }
 
+// unreplicated makes an engine that of a table beside others: a second replicated one would claim the first one's place in Keeper.
+func unreplicated(engine string) string { return replicatedEngine.ReplaceAllString(engine, "$1(") }
+
+var replicatedEngine = regexp.MustCompile(`^Replicated(\w+)\('[^']*', '[^']*'(?:, )?`)
+
 // ofMonth narrows what a feed reads to one month.
 func ofMonth(feed string, month uint32) string {
 	return feedSource.ReplaceAllStringFunc(feed, func(from string) string {
 		table := strings.TrimPrefix(from, "FROM ")
 		name := strings.Trim(table[strings.LastIndexByte(table, '.')+1:], "`")
-		column := timeColumn(strings.TrimSuffix(name, "_state"))
+		column := timeColumn(strings.TrimSuffix(strings.TrimSuffix(name, localSuffix), "_state"))
 		return fmt.Sprintf("FROM (SELECT * FROM %s WHERE toYYYYMM(%s) = %d)", table, column, month)
 	})
 }

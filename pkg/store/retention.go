@@ -79,21 +79,37 @@ func (s *Store) Retention(ctx context.Context) ([]Kept, error) {
 				k.Days, k.Since = v.days, v.at
 			}
 		}
-		var first string
-		err := s.retry(ctx, "measure tier "+tier, func() error {
-			return s.conn.QueryRow(ctx, `SELECT sum(rows), sum(bytes_on_disk), min(partition) FROM system.parts
-				WHERE database = currentDatabase() AND active AND rows > 0 AND has({tables:Array(String)}, table)`,
-				clickhouse.Named("tables", list(tierTables(tier)))).Scan(&k.Rows, &k.Bytes, &first)
-		})
-		if err != nil {
-			return nil, err
-		}
-		if t, err := time.Parse("200601", first); err == nil {
-			k.First = t
+		for _, part := range s.shards() {
+			if err := part.measureTier(ctx, &k); err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, k)
 	}
 	return out, nil
+}
+
+// measureTier adds what this server, or node of a cluster, holds of a tier.
+func (s *Store) measureTier(ctx context.Context, k *Kept) error {
+	tables := tierTables(k.Tier)
+	for i := range tables {
+		tables[i] += s.suffix
+	}
+	var rows, bytes uint64
+	var first string
+	err := s.retry(ctx, "measure tier "+k.Tier, func() error {
+		return s.conn.QueryRow(ctx, `SELECT sum(rows), sum(bytes_on_disk), min(partition) FROM system.parts
+			WHERE database = currentDatabase() AND active AND rows > 0 AND has({tables:Array(String)}, table)`,
+			clickhouse.Named("tables", list(tables))).Scan(&rows, &bytes, &first)
+	})
+	if err != nil {
+		return err
+	}
+	k.Rows, k.Bytes = k.Rows+rows, k.Bytes+bytes
+	if t, err := time.Parse("200601", first); err == nil && (k.First.IsZero() || t.Before(k.First)) {
+		k.First = t
+	}
+	return nil
 }
 
 // list writes names of our own as an array that binds to a parameter.
@@ -206,8 +222,8 @@ func (s *Store) noteRetention(ctx context.Context, tier string, days uint32) err
 func (s *Store) setTTL(ctx context.Context, name string, days uint32) error {
 	if days == 0 {
 		var limited uint64
-		if err := s.conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = {name:String} AND position(engine_full, ' TTL ') > 0",
-			clickhouse.Named("name", name)).Scan(&limited); err != nil || limited == 0 {
+		if err := s.shards()[0].conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = {name:String} AND position(engine_full, ' TTL ') > 0",
+			clickhouse.Named("name", name+s.shards()[0].suffix)).Scan(&limited); err != nil || limited == 0 {
 			return err //nolint:wrapcheck // SetRetention wraps it.
 		}
 		return s.ddl(ctx, "ALTER TABLE "+name+" REMOVE TTL")

@@ -41,8 +41,10 @@ var naive = map[string]string{
 const sourceDaysCounts = "(SELECT day, sensor, src, events, packets, requests, backscatter, other, first_seen, last_seen, targets, ports, syns, probes FROM source_days)"
 
 // After any batches every rollup says what the events say, whatever was merged meanwhile.
-func TestRollupsEqualEvents(t *testing.T) {
-	s := open(t)
+func TestRollupsEqualEvents(t *testing.T) { rollupsEqualEventsOn(t, open(t)) }
+
+func rollupsEqualEventsOn(t *testing.T, s *Store) {
+	t.Helper()
 	for round := range uint64(4) {
 		g := newTraffic(round)
 		require.NoError(t, s.InsertEvents(t.Context(), g.batch(100+g.rnd.IntN(3000)), round, "round "+string(rune('a'+round))))

@@ -29,6 +29,9 @@ type Store struct {
 	opt  Options
 	log  *slog.Logger
 
+	cluster *cluster // nil: one server
+	suffix  string   // of the tables that hold rows, where the store is one node of a cluster
+
 	mu  sync.Mutex
 	cut map[string]bool // tokens of batches that an earlier process may have sent in part
 }
@@ -63,30 +66,81 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("%w: database name %q: letters, digits and _ only", ErrDSN, o.Database)
 	}
 	s := &Store{opt: o, log: o.Logger}
-	err := s.reach(ctx)
+	err := s.open(ctx, false)
 	// Looked for first: an account that may use a database often may not make one.
 	if errors.Is(err, ErrNoDatabase) && o.CreateDatabase {
-		if err = s.createDatabase(ctx); err == nil {
-			err = s.reach(ctx)
+		if err = s.Close(); err == nil {
+			s.conn, s.cluster = nil, nil
+			err = s.open(ctx, true)
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// reach connects to the database and asks for an answer.
-func (s *Store) reach(ctx context.Context) error {
+// open connects to the database, which it makes on the way if it is to, and asks for an answer.
+func (s *Store) open(ctx context.Context, create bool) error {
+	if create || s.opt.Cluster != "" {
+		if err := s.prepare(ctx, create); err != nil {
+			return err
+		}
+	}
 	if err := s.connect(s.opt.Database); err != nil {
 		return err
 	}
-	return s.check(ctx)
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	return s.checkLayout(ctx)
+}
+
+// prepare does what comes before there is a database, over a connection to none: it finds the nodes of the cluster, and makes
+// the database if it is to.
+func (s *Store) prepare(ctx context.Context, create bool) error {
+	if err := s.connect(""); err != nil {
+		return err
+	}
+	defer func() {
+		s.conn.Close() //nolint:errcheck,gosec // Nothing is lost with this connection.
+		s.conn = nil
+	}()
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	if s.opt.Cluster != "" {
+		if err := s.joinCluster(ctx); err != nil {
+			return err
+		}
+		if err := s.openNodes(""); err != nil {
+			return err
+		}
+	}
+	if create {
+		if err := s.ddl(ctx, "CREATE DATABASE IF NOT EXISTS `"+s.opt.Database+"`"); err != nil {
+			return fmt.Errorf("create database %s: %w", s.opt.Database, s.explain(err))
+		}
+	}
+	if s.cluster == nil {
+		return nil
+	}
+	if err := s.cluster.close(); err != nil {
+		return fmt.Errorf("close the connections to the nodes: %w", err)
+	}
+	return s.openNodes(s.opt.Database)
 }
 
 // Close ends the connections.
 func (s *Store) Close() error {
-	if err := s.conn.Close(); err != nil {
+	var errs []error
+	if s.cluster != nil {
+		errs = append(errs, s.cluster.close())
+	}
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close the connections to ClickHouse: %w", err)
 	}
 	return nil
@@ -101,7 +155,12 @@ func (s *Store) connect(database string) error {
 	method := map[Compression]clickhouse.CompressionMethod{
 		CompressionNone: clickhouse.CompressionNone, CompressionLZ4: clickhouse.CompressionLZ4, CompressionZSTD: clickhouse.CompressionZSTD,
 	}[s.opt.Compression]
+	var settings clickhouse.Settings
+	if s.opt.Cluster != "" {
+		settings = clusterSettings()
+	}
 	conn, err := clickhouse.Open(&clickhouse.Options{
+		Settings:         settings,
 		Addr:             s.opt.Addr,
 		Auth:             clickhouse.Auth{Database: database, Username: s.opt.User, Password: s.opt.Password},
 		TLS:              s.opt.TLS,
@@ -126,7 +185,6 @@ func (s *Store) check(ctx context.Context) error {
 		err = checkVersion(version)
 	}
 	if err != nil {
-		s.conn.Close() //nolint:errcheck,gosec // The first error is the one to report.
 		return s.explain(err)
 	}
 	return nil
@@ -147,23 +205,11 @@ func checkVersion(version string) error {
 	return fmt.Errorf("%w: its version %q cannot be understood, ClickHouse %d.%d or later is needed", ErrTooOld, version, oldestMajor, oldestMinor)
 }
 
-// createDatabase makes the database over a connection to none.
-func (s *Store) createDatabase(ctx context.Context) error {
-	if err := s.connect(""); err != nil {
-		return err
+// ddl runs a statement that changes the schema, or rows in place. Every such statement passes here: on a cluster it becomes
+// those that do the same to all nodes.
+func (s *Store) ddl(ctx context.Context, statement string, args ...any) error {
+	if s.cluster != nil {
+		return s.cluster.ddl(ctx, s, statement, args...)
 	}
-	if err := s.check(ctx); err != nil {
-		return err
-	}
-	defer s.conn.Close() //nolint:errcheck // Nothing is lost with this connection.
-	if err := s.ddl(ctx, "CREATE DATABASE IF NOT EXISTS `"+s.opt.Database+"`"); err != nil {
-		return fmt.Errorf("create database %s: %w", s.opt.Database, s.explain(err))
-	}
-	return nil
-}
-
-// ddl runs a statement that changes the schema. Every such statement passes here, so that this is the
-// place for what a cluster needs.
-func (s *Store) ddl(ctx context.Context, statement string) error {
-	return s.conn.Exec(ctx, statement) //nolint:wrapcheck // Callers say which statement it was.
+	return s.conn.Exec(ctx, statement, args...) //nolint:wrapcheck // Callers say which statement it was.
 }

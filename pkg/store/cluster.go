@@ -1,0 +1,285 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"murmuration/pkg/nearest"
+	"murmuration/sql"
+)
+
+// A cluster: the nodes that remote_servers names. What the schema becomes on them is in layout.go; here is how statements
+// reach them. Rows and questions go through whichever node is connected to. What concerns one node (DDL where ON CLUSTER is refused, claims of
+// locks, repair) goes to that node, under the name and port that the others know it by.
+
+// What is wrong with a cluster.
+var (
+	ErrCluster     = errors.New("the cluster cannot be used")
+	ErrWrongLayout = errors.New("the database is laid out otherwise")
+)
+
+// cluster is what a store knows about the cluster that it works on.
+type cluster struct {
+	name string
+	// replicated: the nodes keep each other's copies (internal_replication). Else whoever inserts writes to every replica.
+	replicated bool
+	nodes      []*node // shard by shard
+	spread     *spread
+	byNode     atomic.Bool // ON CLUSTER is refused
+}
+
+// node is one server of a cluster. Its store works on the tables of that node.
+type node struct {
+	shard, replica uint32
+	addr           string
+	store          *Store
+}
+
+func (n *node) String() string {
+	return fmt.Sprintf("%s (shard %d, replica %d)", n.addr, n.shard, n.replica)
+}
+
+// exec runs a statement on this node alone.
+func (n *node) exec(ctx context.Context, statement string, args ...any) error {
+	return n.store.conn.Exec(ctx, statement, args...) //nolint:wrapcheck // Callers say what it was for.
+}
+
+var clusterName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
+// clusterSettings make any node as good as any other to ask and to insert to.
+func clusterSettings() clickhouse.Settings {
+	return clickhouse.Settings{
+		// An insert is acknowledged when every shard has it, every replica where they do not replicate.
+		"distributed_foreground_insert": 1,
+		// INSERT … SELECT passes through one node, or it would read and write one replica of a shard only.
+		"parallel_distributed_insert_select": 0,
+		// A subquery is asked once, for all shards.
+		"prefer_global_in_and_join": 1,
+		"distributed_product_mode":  "global",
+		// Whoever asks reads the same replica of a shard while it lives, so that what one has written the next one sees.
+		"load_balancing":           "in_order",
+		"prefer_localhost_replica": 0,
+		// A shard that is gone is an error, not a smaller answer.
+		"skip_unavailable_shards": 0,
+	}
+}
+
+// joinCluster reads the nodes of the cluster from the server that answers.
+func (s *Store) joinCluster(ctx context.Context) error {
+	name := s.opt.Cluster
+	if !clusterName.MatchString(name) {
+		return fmt.Errorf("%w: its name %q: letters, digits and _ . - only", ErrCluster, name)
+	}
+	c := &cluster{name: name}
+	replicated := map[bool]bool{}
+	err := s.each(ctx, `SELECT shard_num, replica_num, host_name, port, internal_replication FROM system.clusters WHERE cluster = {cluster:String}
+		ORDER BY shard_num, replica_num`, func(rows driver.Rows) error {
+		n := &node{}
+		var host string
+		var port uint16
+		var internal uint8
+		if err := rows.Scan(&n.shard, &n.replica, &host, &port, &internal); err != nil {
+			return err //nolint:wrapcheck // explain wraps it.
+		}
+		n.addr = net.JoinHostPort(host, strconv.Itoa(int(port)))
+		c.nodes = append(c.nodes, n)
+		replicated[internal != 0] = true
+		return nil
+	}, clickhouse.Named("cluster", name))
+	if err != nil {
+		return fmt.Errorf("read the nodes of the cluster: %w", s.explain(err))
+	}
+	if len(c.nodes) == 0 {
+		return s.unknownCluster(ctx)
+	}
+	if len(replicated) > 1 {
+		return fmt.Errorf("%w: %s has shards with internal_replication and shards without: make them equal in remote_servers", ErrCluster, name)
+	}
+	c.replicated = replicated[true]
+	statements, err := schemaStatements()
+	if err != nil {
+		return err
+	}
+	c.spread = newSpread(name, s.opt.Database, c.replicated, statements)
+	s.cluster = c
+	return nil
+}
+
+func (s *Store) unknownCluster(ctx context.Context) error {
+	var all []string
+	if err := s.conn.QueryRow(ctx, "SELECT groupUniqArray(cluster) FROM system.clusters").Scan(&all); err != nil {
+		return fmt.Errorf("read the names of clusters: %w", s.explain(err))
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("%w: %s knows no cluster: name its nodes in remote_servers, or leave --cluster away", ErrCluster, strings.Join(s.opt.Addr, ", "))
+	}
+	slices.Sort(all)
+	return fmt.Errorf("%w: there is no %q in remote_servers of %s, there are: %s", ErrCluster, s.opt.Cluster, strings.Join(s.opt.Addr, ", "),
+		strings.Join(nearest.Order(s.opt.Cluster, all), ", "))
+}
+
+// schemaStatements are all statements that make tables.
+func schemaStatements() ([]string, error) {
+	migrations, err := sql.Migrations()
+	if err != nil {
+		return nil, fmt.Errorf("migrations in this program: %w", err)
+	}
+	statements := []string{migrationsTable}
+	for _, m := range migrations {
+		statements = append(statements, m.Statements...)
+	}
+	return statements, nil
+}
+
+// openNodes makes a store for every node, connected when it is first used, and lets the store of the whole fall back on any.
+func (s *Store) openNodes(database string) error {
+	for _, n := range s.cluster.nodes {
+		o := s.opt
+		o.Addr, o.Cluster, o.CreateDatabase = []string{n.addr}, "", false
+		n.store = &Store{opt: o, log: s.log, suffix: localSuffix}
+		if err := n.store.connect(database); err != nil {
+			return err
+		}
+		if !slices.Contains(s.opt.Addr, n.addr) {
+			s.opt.Addr = append(slices.Clone(s.opt.Addr), n.addr)
+		}
+	}
+	return nil
+}
+
+func (c *cluster) close() error {
+	var errs []error
+	for _, n := range c.nodes {
+		if n.store != nil {
+			errs = append(errs, n.store.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// eachNode runs fn for every node at once and returns the errors, one a node, with the node's name.
+func eachNode(nodes []*node, fn func(*node) error) []error {
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() {
+			if errs[i] = fn(n); errs[i] != nil && n.shard > 0 {
+				errs[i] = fmt.Errorf("node %s: %w", n, n.store.explain(errs[i]))
+			}
+		})
+	}
+	all.Wait()
+	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+}
+
+// oneLine puts errors together to a sentence.
+func oneLine(errs []error) error {
+	var all error
+	for _, err := range errs {
+		if all == nil {
+			all = err
+		} else {
+			all = fmt.Errorf("%w; %w", all, err)
+		}
+	}
+	return all
+}
+
+// ddl runs what a statement becomes on a cluster.
+func (c *cluster) ddl(ctx context.Context, s *Store, statement string, args ...any) error {
+	steps, err := c.spread.steps(statement)
+	if err != nil {
+		return err
+	}
+	for _, st := range steps {
+		if st.once {
+			err = s.conn.Exec(ctx, st.text, args...)
+		} else {
+			err = c.everywhere(ctx, s, st.text, args...)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// everywhere runs a statement on all nodes: by ON CLUSTER, or node by node where the server has no queue for it. Both fail
+// where a node is down; ON CLUSTER after a wait, and the node then makes up for it when it is up.
+func (c *cluster) everywhere(ctx context.Context, s *Store, text string, args ...any) error {
+	if !c.byNode.Load() {
+		distributed, err := onCluster(text, c.name)
+		if err != nil {
+			return err
+		}
+		if err = s.conn.Exec(ctx, distributed, args...); !refusesOnCluster(err) {
+			return err //nolint:wrapcheck // Callers say which statement it was.
+		}
+		s.log.Info("the server refuses ON CLUSTER: statements go to each node", "nodes", len(c.nodes))
+		c.byNode.Store(true)
+	}
+	return oneLine(eachNode(c.nodes, func(n *node) error { return n.exec(ctx, text, args...) }))
+}
+
+// refusesOnCluster: the server has no distributed_ddl, or no Keeper for it.
+func refusesOnCluster(err error) bool {
+	var ex *clickhouse.Exception
+	return errors.As(err, &ex) && (ex.Code == codeProhibited || ex.Code == codeNoConfiguration)
+}
+
+// checkLayout refuses a database that was made for one server when a cluster is named, and the reverse: half of it would be seen.
+func (s *Store) checkLayout(ctx context.Context) error {
+	var engine, full string
+	err := s.each(ctx, "SELECT engine, engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'schema_migrations'", func(rows driver.Rows) error {
+		return rows.Scan(&engine, &full)
+	})
+	if err != nil {
+		return fmt.Errorf("look for schema_migrations: %w", s.explain(err))
+	}
+	_, rest, _ := strings.Cut(full, "Distributed('")
+	over, _, _ := strings.Cut(rest, "'")
+	switch {
+	case engine == "":
+		return nil
+	case s.cluster == nil && engine == "Distributed":
+		return fmt.Errorf("%w: %s is spread over the cluster %s: add --cluster %s", ErrWrongLayout, s.opt.Database, over, over)
+	case s.cluster != nil && engine != "Distributed":
+		return fmt.Errorf("%w: %s was made on one server: leave --cluster away, or load into another database of the cluster", ErrWrongLayout, s.opt.Database)
+	case s.cluster != nil && over != s.cluster.name:
+		return fmt.Errorf("%w: %s is spread over the cluster %s, not %s: add --cluster %s", ErrWrongLayout, s.opt.Database, over, s.cluster.name, over)
+	}
+	return nil
+}
+
+// shards are stores that together hold every row once: the first replicas of a cluster, or the one server.
+func (s *Store) shards() []*Store {
+	if s.cluster == nil {
+		return []*Store{s}
+	}
+	var out []*Store
+	for i, n := range s.cluster.nodes {
+		if i == 0 || s.cluster.nodes[i-1].shard != n.shard {
+			out = append(out, n.store)
+		}
+	}
+	return out
+}
+
+// holders are what locks are claimed on: every node of a cluster, or the one server.
+func (s *Store) holders() []*node {
+	if s.cluster != nil {
+		return s.cluster.nodes
+	}
+	return []*node{{store: s}}
+}

@@ -151,15 +151,20 @@ func (a *arena) arcs(members []int, observed float64) float64 {
 
 // heldOut chooses members among the group on one half of the addresses and tests them on the other, both ways, and
 // reports the weaker of the two. Addresses are dealt out in chunks longer than the members' runs, so that
-// one run is not in both halves.
+// one run is not in both halves; the few members with longer runs have no part in it.
 func (a *arena) heldOut(members []int, seed uint64, p Params, enough float64) verdict {
 	v := verdict{tests: noTests()}
-	a = a.sub(members)
-	members = a.everyone()
 	shift := a.chunk(members)
 	if a.width>>shift < 16 {
 		return v
 	}
+	// A run longer than half a chunk often lies in both halves: who does not meet it in the one does not in the other either.
+	members = slices.DeleteFunc(slices.Clone(members), func(i int) bool { return a.track[i].run > 1 && 2*a.track[i].run > 1<<shift })
+	if len(members) < p.MinSources {
+		return v
+	}
+	a = a.sub(members)
+	members = a.everyone()
 	fold, addresses, side := a.halves(hash(p.Seed, uint64(a.span.lo), uint64(a.span.hi)), shift, members)
 	v.evidence = math.Inf(1)
 	v.tests.HeldOut, v.tests.Rotation = math.Inf(1), math.Inf(1)
@@ -199,7 +204,7 @@ func (a *arena) chunk(members []int) uint {
 	}
 	slices.Sort(runs)
 	r := runs[len(runs)*9/10]
-	if r <= 2 {
+	if r < 2 {
 		return 0
 	}
 	return uint(bits.Len32(2*r - 1))

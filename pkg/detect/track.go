@@ -361,6 +361,10 @@ func (t *track) count() {
 func (t *track) describe(targets []uint32, first uint32) {
 	t.shape, t.run, t.align = shapeScatter, 1, 1
 	if len(targets) < 4 {
+		// Too few to have a shape, but neighbours stand together all the same.
+		if hull := targets[len(targets)-1] - targets[0] + 1; hull <= 2*uint32(len(targets)) {
+			t.run = hull
+		}
 		return
 	}
 	// Runs allow single holes, which is what loss leaves.

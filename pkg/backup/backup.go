@@ -55,7 +55,7 @@ type Options struct {
 	Database string
 	NoVerify bool   // do not restore the backup to see whether it is good
 	Version  string // of the program, for the record
-	// Progress, if set, is told how far a stage is, 0 to 1; 0 is told once, when it begins.
+	// Progress, if set, is told how far a stage is, 0 to 1.
 	Progress func(stage string, share float64)
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -232,9 +233,16 @@ func TestDataComesIn(t *testing.T) {
 			}
 		}
 	}
+	// A slow try tells more than once that it is at 0, so the tries are counted where the server keeps them.
+	tries := func() int {
+		n, err := strconv.Atoi(strings.TrimSpace(enginetest.Exec(t, "SELECT countIf(status LIKE 'BACKUP\\_%') FROM system.backups")))
+		require.NoError(t, err)
+		return n
+	}
+	before := tries()
 	_, err := Create(t.Context(), st, filepath.Join(dir, "b"), o)
 	require.NoError(t, err)
-	assert.Equal(t, 2, times)
+	assert.Equal(t, 2, tries()-before)
 	o.Progress = func(stage string, share float64) {
 		if stage == "writing the backup" && share == 0 {
 			insert()

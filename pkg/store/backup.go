@@ -201,7 +201,7 @@ func (s *Store) tellProgress(ctx context.Context, id string, progress func(float
 	var done, total uint64
 	err := s.conn.QueryRow(ctx, `SELECT max(greatest(bytes_read, ProfileEvents['WriteBufferFromFileDescriptorWriteBytes'])), max(total_size)
 		FROM system.backups WHERE id = {id:String}`, clickhouse.Named("id", id)).Scan(&done, &total)
-	if err == nil && progress != nil && total > 0 && done > 0 { // That it began was told.
+	if err == nil && progress != nil && total > 0 {
 		progress(min(float64(done)/float64(total), 0.99))
 	}
 }

@@ -48,7 +48,7 @@ func restoreCommand(env environment) *cli.Command {
 
 // backupOptions are those that depend on whether the data is embedded.
 func backupOptions(c *cli.Context, conn *connection, env environment) (backup.Options, error) {
-	o := backup.Options{Disk: c.String("disk"), Version: version, Progress: newStageProgress(env.stderr)}
+	o := backup.Options{Disk: c.String("disk"), Version: version, Progress: newStages(env.stderr).of("bytes")}
 	if conn.engine != nil {
 		o.Engine = conn.engine.Backups()
 		if o.Disk != "" {

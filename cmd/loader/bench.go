@@ -144,14 +144,7 @@ func (f *filling) show(done, total uint64) {
 }
 
 func (f *filling) line(elapsed time.Duration) string {
-	made := f.now - f.before
-	s := fmt.Sprintf("%s of %s events, %.0f %%, %s events/s", thousands(f.now), thousands(f.total), 100*float64(f.now)/float64(f.total),
-		thousands(perSecond(made, elapsed)))
-	if made == 0 {
-		return s
-	}
-	left := time.Duration(float64(elapsed) * float64(f.total-f.now) / float64(made))
-	return fmt.Sprintf("%s, %s left", s, left.Round(time.Second))
+	return fmt.Sprintf("%s of %s events, %s", thousands(f.now), thousands(f.total), pace(f.before, f.now, f.total, "events", elapsed))
 }
 
 func (f *filling) elapsed() time.Duration { return time.Since(f.began) }

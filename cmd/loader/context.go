@@ -75,7 +75,7 @@ func contextAdd(c *cli.Context, env environment) error {
 		return usagef("context add takes at least one file")
 	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
-		files, err := keep.Add(ctx, conn.store, paths, keep.Options{Kind: c.String("kind"), Benign: c.String("name"), Progress: newStageProgress(env.stderr)})
+		files, err := keep.Add(ctx, conn.store, paths, keep.Options{Kind: c.String("kind"), Benign: c.String("name"), Progress: newStages(env.stderr).show})
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func contextRemove(c *cli.Context, env environment) error {
 		return usagef("context remove takes at least one name; see `loader context list`")
 	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
-		err := keep.Remove(ctx, conn.store, names, newStageProgress(env.stderr))
+		err := keep.Remove(ctx, conn.store, names, newStages(env.stderr).show)
 		if errors.Is(err, keep.ErrUnknown) {
 			return usageError{err}
 		}

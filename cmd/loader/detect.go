@@ -78,7 +78,7 @@ func runDetect(c *cli.Context, env environment) error {
 		if c.Duration("every") > 0 {
 			return service(ctx, c, env, conn, opt, sender, log)
 		}
-		opt.Progress = newStageProgress(env.stderr)
+		opt.Progress = newStages(env.stderr).share
 		rep, err := campaign.RunAlone(ctx, conn.store, opt)
 		if err != nil {
 			return err
@@ -140,24 +140,6 @@ func parseWindow(s string) (time.Duration, error) {
 		return 0, usagef("--window %s is not a length of time", s)
 	}
 	return time.Duration(n) * unit, nil
-}
-
-// newStageProgress shows the stages of a run on a terminal, one line that is redrawn; elsewhere it is silent
-// but for long runs.
-func newStageProgress(w io.Writer) func(stage string, share float64) {
-	p := newProgress(w)
-	written := time.Now()
-	return func(stage string, share float64) {
-		switch {
-		case p.terminal && share >= 1:
-			fmt.Fprint(w, "\r\033[K")
-		case p.terminal:
-			fmt.Fprintf(w, "\r\033[K%s %.0f %%", stage, 100*share)
-		case time.Since(written) >= lineEvery:
-			written = time.Now()
-			fmt.Fprintf(w, "%s: %.0f %%\n", stage, 100*share)
-		}
-	}
 }
 
 // writeMembers prints one line per member. A source that is in two campaigns has two lines.

@@ -80,7 +80,7 @@ func runEvaluate(c *cli.Context, env environment) error {
 	}
 	o := evaluate.Options{
 		Scenarios: names, Seed: c.Uint64("seed"), Seeds: c.Int("seeds"), Scale: c.Float64("scale"),
-		Baselines: c.Bool("baselines"), Params: detect.DefaultParams(), Progress: newStageProgress(env.stderr),
+		Baselines: c.Bool("baselines"), Params: detect.DefaultParams(), Progress: newStages(env.stderr).share,
 	}
 	o.Params.MinCoverage, o.Params.EarlyCoverage = c.Float64("min-coverage"), c.Float64("early-coverage")
 	if c.Bool("delay") {
@@ -109,7 +109,7 @@ func runCalibration(c *cli.Context, env environment) error {
 	if n < 1 {
 		return usagef("--calibration takes 1 or more, not %d", n)
 	}
-	nulls, err := evaluate.Calibrate(c.Context, nullScenarios(), n, c.Uint64("seed"), c.Float64("scale"), newStageProgress(env.stderr))
+	nulls, err := evaluate.Calibrate(c.Context, nullScenarios(), n, c.Uint64("seed"), c.Float64("scale"), newStages(env.stderr).share)
 	if err != nil {
 		return err
 	}

@@ -54,8 +54,8 @@ func runExport(c *cli.Context, env environment) error {
 		return usagef("Parquet is not for a terminal: give --output FILE, or lead standard output elsewhere")
 	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
-		progress := newStageProgress(env.stderr)
-		o.Progress = func(share float64) { progress("exporting "+o.What, share) }
+		progress := newStages(env.stderr)
+		o.Progress = func(done, total uint64) { progress.show("exporting "+o.What, done, total, "rows") }
 		path := c.String("output")
 		var r export.Report
 		var err error

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -69,9 +70,8 @@ func (p *progress) line(x load.Progress, elapsed time.Duration) string {
 	if x.Size <= 0 || x.Read <= 0 {
 		return s
 	}
-	share := min(float64(x.Read)/float64(x.Size), 1)
-	left := time.Duration(float64(elapsed) * (1 - share) / share)
-	return fmt.Sprintf("%s, %.0f %%, %s left", s, 100*share, left.Round(time.Second))
+	read, size := uint64(min(x.Read, x.Size)), uint64(x.Size) //nolint:gosec // Above 0.
+	return fmt.Sprintf("%s, %.0f %%, %s left", s, percent(read, size), timeLeft(0, read, size, elapsed))
 }
 
 func (p *progress) finish() {
@@ -79,4 +79,72 @@ func (p *progress) finish() {
 		_ = p.bar.Clear()
 		p.bar = nil
 	}
+}
+
+func percent(done, total uint64) float64 { return 100 * float64(done) / float64(total) }
+
+// timeLeft is how long the rest takes at the pace so far: in elapsed, what is done grew from before.
+func timeLeft(before, done, total uint64, elapsed time.Duration) time.Duration {
+	return time.Duration(float64(elapsed) * float64(total-done) / float64(done-before)).Round(time.Second)
+}
+
+// pace writes share, rate and time left of a job; without a unit there is no rate, and before anything was done no time left.
+func pace(before, done, total uint64, unit string, elapsed time.Duration) string {
+	s := fmt.Sprintf("%.0f %%", percent(done, total))
+	if unit != "" {
+		s += fmt.Sprintf(", %s %s/s", thousands(perSecond(done-before, elapsed)), unit)
+	}
+	if done > before {
+		s += fmt.Sprintf(", %s left", timeLeft(before, done, total, elapsed))
+	}
+	return s
+}
+
+// stages shows how far the stages of a long job are: one line that is redrawn on a terminal, a line now and then elsewhere. Its
+// methods may be called by several goroutines.
+type stages struct {
+	mu             sync.Mutex
+	p              *progress
+	now            func() time.Time
+	stage          string
+	began, written time.Time
+	before, done   uint64 // when the stage was first heard of, and now
+}
+
+func newStages(w io.Writer) *stages {
+	return &stages{p: newProgress(w), now: time.Now, written: time.Now()}
+}
+
+// show tells that a stage has done so much of a total. A stage that goes back has begun again. On a total of 0 nothing is known.
+func (s *stages) show(stage string, done, total uint64, unit string) {
+	const redraw = 100 * time.Millisecond
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, fresh := s.now(), false
+	if done = min(done, total); stage != s.stage || done < s.done {
+		s.stage, s.began, s.before, fresh = stage, now, done, true
+	}
+	s.done = done
+	switch {
+	case total == 0:
+	case s.p.terminal && done == total:
+		fmt.Fprint(s.p.w, "\r\033[K")
+	case s.p.terminal && (fresh || now.Sub(s.written) >= redraw):
+		s.written = now
+		fmt.Fprintf(s.p.w, "\r\033[K%s %s", stage, pace(s.before, done, total, unit, now.Sub(s.began)))
+	case !s.p.terminal && now.Sub(s.written) >= lineEvery:
+		s.written = now
+		fmt.Fprintf(s.p.w, "%s: %s\n", stage, pace(s.before, done, total, unit, now.Sub(s.began)))
+	}
+}
+
+// of is show for jobs that count in one unit.
+func (s *stages) of(unit string) func(stage string, done, total uint64) {
+	return func(stage string, done, total uint64) { s.show(stage, done, total, unit) }
+}
+
+// share is show for jobs that know what part of a stage is done, 0 to 1, and no more.
+func (s *stages) share(stage string, share float64) {
+	const whole = 1_000_000
+	s.show(stage, uint64(whole*max(share, 0)), whole, "")
 }

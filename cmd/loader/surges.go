@@ -64,7 +64,8 @@ func runSurges(c *cli.Context, env environment) error {
 		return err
 	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, log *slog.Logger) error {
-		rep, err := track.Run(ctx, conn.store, track.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log})
+		rep, err := track.Run(ctx, conn.store, track.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log,
+			Progress: newStages(env.stderr).of("rows")})
 		if err != nil {
 			return err
 		}

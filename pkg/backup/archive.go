@@ -20,7 +20,7 @@ func isArchive(name string) bool {
 }
 
 // pack makes one file of a directory: it takes the name target when it is whole and on disk.
-func pack(ctx context.Context, dir, target string, progress func(float64)) (err error) {
+func pack(ctx context.Context, dir, target string, progress func(done, total uint64)) (err error) {
 	part := dir + ".file"
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -55,8 +55,8 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// addAll adds the files below a directory, with what share of them is in.
-func addAll(ctx context.Context, t *tar.Writer, dir string, progress func(float64)) error {
+// addAll adds the files below a directory, and tells how many bytes of them are in.
+func addAll(ctx context.Context, t *tar.Writer, dir string, progress func(done, total uint64)) error {
 	total, done := int64(1), int64(0)
 	if err := eachFile(dir, func(_ string, info fs.FileInfo) error { total += info.Size(); return nil }); err != nil {
 		return err
@@ -79,8 +79,8 @@ func addAll(ctx context.Context, t *tar.Writer, dir string, progress func(float6
 		defer f.Close()
 		n, err := io.Copy(t, f)
 		done += n
-		progress(float64(done) / float64(total))
-		return err //nolint:wrapcheck // The caller says where.
+		progress(uint64(done), uint64(total)) //nolint:gosec // Sizes of files.
+		return err                            //nolint:wrapcheck // The caller says where.
 	})
 }
 
@@ -98,7 +98,7 @@ func eachFile(dir string, visit func(path string, info fs.FileInfo) error) error
 }
 
 // unpack takes an archive apart into a new directory below parent, which the caller removes.
-func unpack(ctx context.Context, archive, parent string, progress func(float64)) (dir string, err error) {
+func unpack(ctx context.Context, archive, parent string, progress func(done, total uint64)) (dir string, err error) {
 	f, err := os.Open(archive)
 	if err != nil {
 		return "", err //nolint:wrapcheck // The caller says where.
@@ -141,7 +141,7 @@ func unpack(ctx context.Context, archive, parent string, progress func(float64))
 		if err != nil {
 			return "", fmt.Errorf("it cannot be unpacked (was it cut off?): %w", err)
 		}
-		progress(float64(raw.n) / float64(max(info.Size(), 1)))
+		progress(uint64(raw.n), uint64(max(info.Size(), 1))) //nolint:gosec // Sizes of files.
 	}
 }
 

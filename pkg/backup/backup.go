@@ -55,15 +55,15 @@ type Options struct {
 	Database string
 	NoVerify bool   // do not restore the backup to see whether it is good
 	Version  string // of the program, for the record
-	// Progress, if set, is told how far a stage is, 0 to 1.
-	Progress func(stage string, share float64)
+	// Progress, if set, is told how many bytes of how many a stage has done; (0, 1) while that is not known.
+	Progress func(stage string, done, total uint64)
 }
 
-func (o *Options) stage(name string) func(float64) {
+func (o *Options) stage(name string) func(done, total uint64) {
 	if o.Progress == nil {
-		return func(float64) {}
+		return func(uint64, uint64) {}
 	}
-	return func(share float64) { o.Progress(name, share) }
+	return func(done, total uint64) { o.Progress(name, done, total) }
 }
 
 // Create writes a backup: into a directory or, by its name, a file of the kind .tar or .tar.zst. What is there under that name is never

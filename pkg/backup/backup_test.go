@@ -200,7 +200,7 @@ func TestInterrupted(t *testing.T) {
 			slow = ctx
 		}
 		o, calls := options(t), 0
-		o.Progress = func(stage string, _ float64) {
+		o.Progress = func(stage string, _, _ uint64) {
 			if stage == c.stage {
 				if calls++; calls == c.calls {
 					cancel(stop)
@@ -226,8 +226,8 @@ func TestDataComesIn(t *testing.T) {
 		enginetest.Exec(t, "INSERT INTO "+st.Database()+".events SELECT * FROM "+st.Database()+".events LIMIT 1 SETTINGS insert_deduplicate = 0")
 	}
 	o, times := options(t), 0
-	o.Progress = func(stage string, share float64) {
-		if stage == "writing the backup" && share == 0 {
+	o.Progress = func(stage string, done, _ uint64) {
+		if stage == "writing the backup" && done == 0 {
 			if times++; times == 1 {
 				insert()
 			}
@@ -243,8 +243,8 @@ func TestDataComesIn(t *testing.T) {
 	_, err := Create(t.Context(), st, filepath.Join(dir, "b"), o)
 	require.NoError(t, err)
 	assert.Equal(t, 2, tries()-before)
-	o.Progress = func(stage string, share float64) {
-		if stage == "writing the backup" && share == 0 {
+	o.Progress = func(stage string, done, _ uint64) {
+		if stage == "writing the backup" && done == 0 {
 			insert()
 		}
 	}

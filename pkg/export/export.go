@@ -27,7 +27,7 @@ type Options struct {
 	Format store.Format
 	// Window is how far back from To, or from the newest event, to go; 0 is all.
 	Window   time.Duration
-	Progress func(share float64)
+	Progress func(done, total uint64) // rows
 }
 
 // Report is what came of it.

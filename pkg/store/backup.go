@@ -96,8 +96,8 @@ func (s *Store) contentsOf(ctx context.Context, database string) ([]TableRows, e
 // Backup writes every table that keeps data to a place, or, with a base, what is new against that backup. Views are not
 // written: Restore makes them anew. It returns what is in the backup. While it runs no other process migrates, rebuilds a
 // rollup or changes the context, and where events, rollups or the ledger changed meanwhile the error is ErrMoving: the ledger of
-// the backup might then speak of events that are not in it.
-func (s *Store) Backup(ctx context.Context, to BackupPlace, base *BackupPlace, progress func(share float64)) (contents []TableRows, err error) {
+// the backup might then speak of events that are not in it. progress, if not nil, is told the bytes done and all bytes, (0, 1) while these are not known.
+func (s *Store) Backup(ctx context.Context, to BackupPlace, base *BackupPlace, progress func(done, total uint64)) (contents []TableRows, err error) {
 	if err := s.refuseOnCluster(); err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func difference(want, got []TableRows) string {
 
 // backupOrRestore runs a statement under an identifier of its own, tells how far it is, and, where the context ends, has the server end
 // it and waits until it has.
-func (s *Store) backupOrRestore(ctx context.Context, statement string, params []any, base *BackupPlace, settings []string, progress func(float64)) error {
+func (s *Store) backupOrRestore(ctx context.Context, statement string, params []any, base *BackupPlace, settings []string, progress func(done, total uint64)) error {
 	id := "murmuration-" + rand.Text()
 	settings = append(settings, "id = '"+id+"'")
 	if base != nil {
@@ -174,7 +174,7 @@ func (s *Store) backupOrRestore(ctx context.Context, statement string, params []
 		settings, params = append(settings, "base_backup = "+place), append(params, more...)
 	}
 	if progress != nil {
-		progress(0)
+		progress(0, 1)
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.conn.Exec(ctx, statement+" SETTINGS "+strings.Join(settings, ", "), params...) }()
@@ -197,12 +197,12 @@ func (s *Store) backupOrRestore(ctx context.Context, statement string, params []
 }
 
 // tellProgress asks how far a backup or a restore is. What it asks in vain is asked again soon.
-func (s *Store) tellProgress(ctx context.Context, id string, progress func(float64)) {
+func (s *Store) tellProgress(ctx context.Context, id string, progress func(done, total uint64)) {
 	var done, total uint64
 	err := s.conn.QueryRow(ctx, `SELECT max(greatest(bytes_read, ProfileEvents['WriteBufferFromFileDescriptorWriteBytes'])), max(total_size)
 		FROM system.backups WHERE id = {id:String}`, clickhouse.Named("id", id)).Scan(&done, &total)
 	if err == nil && progress != nil && total > 0 {
-		progress(min(float64(done)/float64(total), 0.99))
+		progress(min(done, total-1), total) // It has ended when its statement has.
 	}
 }
 
@@ -229,7 +229,7 @@ func (s *Store) endBackup(ctx context.Context, id string) error {
 
 // VerifyBackup restores a backup into a database of its own beside this one, counts what is there, and drops it. The error wraps ErrBackup where
 // it is not what is wanted. It needs the right to make databases, and as much room as the data takes.
-func (s *Store) VerifyBackup(ctx context.Context, from BackupPlace, want []TableRows, progress func(share float64)) (err error) {
+func (s *Store) VerifyBackup(ctx context.Context, from BackupPlace, want []TableRows, progress func(done, total uint64)) (err error) {
 	if err := s.refuseOnCluster(); err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func (s *Store) expectContents(ctx context.Context, database string, want []Tabl
 	return nil
 }
 
-func (s *Store) restoreTables(ctx context.Context, from BackupPlace, database, as string, progress func(float64)) error {
+func (s *Store) restoreTables(ctx context.Context, from BackupPlace, database, as string, progress func(done, total uint64)) error {
 	place, params := from.bind("from")
 	err := s.backupOrRestore(ctx, "RESTORE DATABASE "+quoted(database)+" AS "+quoted(as)+" FROM "+place, params, nil, []string{"create_database = 0"}, progress)
 	var ex *clickhouse.Exception
@@ -272,7 +272,7 @@ func (s *Store) restoreTables(ctx context.Context, from BackupPlace, database, a
 // Restore brings a backup of a database, by the name that it had, into this one, which must hold nothing (ErrNotEmpty): tables of a schema without
 // data make way. want, if it is not nil, is what must come out. Afterwards the schema is up to date, and loading what was loaded before the
 // backup brings nothing twice. A restore that fails leaves the database empty.
-func (s *Store) Restore(ctx context.Context, from BackupPlace, database string, want []TableRows, progress func(share float64)) (err error) {
+func (s *Store) Restore(ctx context.Context, from BackupPlace, database string, want []TableRows, progress func(done, total uint64)) (err error) {
 	if err := s.refuseOnCluster(); err != nil {
 		return err
 	}
@@ -286,7 +286,7 @@ func (s *Store) Restore(ctx context.Context, from BackupPlace, database string, 
 	return err
 }
 
-func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database string, want []TableRows, progress func(float64)) (err error) {
+func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database string, want []TableRows, progress func(done, total uint64)) (err error) {
 	ctx, l, err := s.lockSchema(ctx)
 	if err != nil {
 		return err

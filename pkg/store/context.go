@@ -58,8 +58,8 @@ type ContextChange struct {
 	// Networks holds those of the files that are new, by name; the others are stored already.
 	Networks map[string][]netinfo.Network
 	Ranges   []netinfo.Range // made of all files
-	// Progress, if set, is told what part of the rows was written.
-	Progress func(share float64)
+	// Progress, if set, is told how many rows of how many are written.
+	Progress func(done, total uint64)
 }
 
 // ChangeContext replaces the context: change gets the files in force and returns what is to be, or nil to leave all as it is. Nobody else
@@ -118,7 +118,7 @@ func (s *Store) writeContext(ctx context.Context, c *ContextChange, version uint
 	report := func(n int) {
 		written += n
 		if c.Progress != nil {
-			c.Progress(float64(written) / float64(max(total, 1)))
+			c.Progress(uint64(written), uint64(total)) //nolint:gosec // Counted by memory.
 		}
 	}
 	for i := range c.Files {

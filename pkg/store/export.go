@@ -88,9 +88,9 @@ func (x *Selection) parameters(q *sql.Question) map[string]string {
 }
 
 // Export streams rows to w in a format, as ClickHouse writes it, and returns how many rows there were to write before it began. Neither side holds more than
-// a piece of them. It goes over ClickHouse's HTTP interface, whose place Options.HTTPAddr says. progress, if not nil, is told what part of the rows was
+// a piece of them. It goes over ClickHouse's HTTP interface, whose place Options.HTTPAddr says. progress, if not nil, is told how many rows of how many were
 // read. Where it fails, w may have got a part.
-func (s *Store) Export(ctx context.Context, w io.Writer, x Selection, format Format, progress func(share float64)) (rows uint64, err error) {
+func (s *Store) Export(ctx context.Context, w io.Writer, x Selection, format Format, progress func(done, total uint64)) (rows uint64, err error) {
 	exports, err := sql.Exports()
 	if err != nil {
 		return 0, fmt.Errorf("exports in this program: %w", err)
@@ -125,7 +125,7 @@ func (s *Store) countExport(ctx context.Context, body string, params map[string]
 }
 
 // watchQuery tells the progress of a query until stop is called.
-func (s *Store) watchQuery(ctx context.Context, id string, rows uint64, progress func(float64)) (stop func()) {
+func (s *Store) watchQuery(ctx context.Context, id string, rows uint64, progress func(done, total uint64)) (stop func()) {
 	if progress == nil {
 		return func() {}
 	}
@@ -137,14 +137,14 @@ func (s *Store) watchQuery(ctx context.Context, id string, rows uint64, progress
 			var read uint64
 			// What is asked in vain is asked again soon.
 			if err := s.conn.QueryRow(ctx, "SELECT max(read_rows) FROM system.processes WHERE query_id = {id:String}", clickhouse.Named("id", id)).Scan(&read); err == nil && rows > 0 {
-				progress(min(float64(read)/float64(rows), 0.99))
+				progress(min(read, rows-1), rows)
 			}
 		}
 	}()
 	return func() {
 		cancel()
 		<-done
-		progress(1)
+		progress(rows, rows)
 	}
 }
 

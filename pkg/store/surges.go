@@ -155,9 +155,18 @@ const seriesQuery = `SELECT CAST(proto, 'Int8') AS p, dport, series, hour, toUIn
 
 // EachSeries calls fn with the hourly counts in [past, to) of every series that had at least least distinct sources in an hour
 // of [from, to), or a surge that was open at from. Hours without sources are left out. The counts are reused after
-// fn returns: memory is that of one series, and rare ports, however many, stay on the server.
-func (s *Store) EachSeries(ctx context.Context, past, from, to time.Time, least uint32, fn func(SeriesKey, []HourCount) error) error {
-	rows, err := s.conn.Query(clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_execution_time": 0})), seriesQuery,
+// fn returns: memory is that of one series, and rare ports, however many, stay on the server. progress, if not nil, is told how many rows of how many
+// the server has read; fn may be running meanwhile.
+func (s *Store) EachSeries(ctx context.Context, past, from, to time.Time, least uint32, progress func(done, total uint64), fn func(SeriesKey, []HourCount) error) error {
+	options := []clickhouse.QueryOption{clickhouse.WithSettings(clickhouse.Settings{"max_execution_time": 0})}
+	if progress != nil {
+		var done, total uint64
+		options = append(options, clickhouse.WithProgress(func(p *clickhouse.Progress) {
+			done, total = done+p.Rows, total+p.TotalRows
+			progress(done, total)
+		}))
+	}
+	rows, err := s.conn.Query(clickhouse.Context(ctx, options...), seriesQuery,
 		dateTime("past", past), dateTime("from", from), dateTime("to", to), clickhouse.Named("least", fmt.Sprint(least)))
 	if err != nil {
 		return fmt.Errorf("read hourly counts: %w", s.explain(err))

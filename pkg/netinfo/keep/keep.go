@@ -22,15 +22,15 @@ var ErrUnknown = errors.New("no such context file")
 type Options struct {
 	Kind   string // limits what is taken from the files: netinfo.KindASN, KindCountry or KindBenign; "" takes all
 	Benign string // name of the scanner of bare prefixes; "" is the file's name
-	// Progress, if set, is told how far a stage is, 0 to 1.
-	Progress func(stage string, share float64)
+	// Progress, if set, is told how much of how much a stage has done, in a unit.
+	Progress func(stage string, done, total uint64, unit string)
 }
 
 // Add reads files and brings them into force, all of them or none. A file of a name that is there already takes the other's place;
 // one that is there with the same content is left alone. It returns what the files are now, in the order of paths.
 func Add(ctx context.Context, st *store.Store, paths []string, opt Options) ([]store.ContextFile, error) {
 	if opt.Progress == nil {
-		opt.Progress = func(string, float64) {}
+		opt.Progress = func(string, uint64, uint64, string) {}
 	}
 	files := make([]store.ContextFile, 0, len(paths))
 	networks := map[string][]netinfo.Network{}
@@ -40,7 +40,7 @@ func Add(ctx context.Context, st *store.Store, paths []string, opt Options) ([]s
 			return nil, fmt.Errorf("two of the files are called %s: files are told apart by their names, so rename one", name)
 		}
 		f, err := netinfo.ReadFile(ctx, path, netinfo.Options{Kind: opt.Kind, Benign: opt.Benign, Progress: func(read, size int64) {
-			opt.Progress("reading "+name, float64(read)/float64(max(size, 1)))
+			opt.Progress("reading "+name, uint64(read), uint64(size), "bytes") //nolint:gosec // Sizes of files.
 		}})
 		if err != nil {
 			return nil, err //nolint:wrapcheck // It is a sentence.
@@ -71,7 +71,7 @@ func known(now []store.ContextFile, f *store.ContextFile) bool {
 }
 
 // put makes the change that has the new files in the place of those of the same names.
-func put(ctx context.Context, st *store.Store, now, files []store.ContextFile, networks map[string][]netinfo.Network, progress func(string, float64)) (*store.ContextChange, error) {
+func put(ctx context.Context, st *store.Store, now, files []store.ContextFile, networks map[string][]netinfo.Network, progress func(string, uint64, uint64, string)) (*store.ContextChange, error) {
 	stay := slices.DeleteFunc(slices.Clone(now), func(n store.ContextFile) bool { _, replaced := networks[n.Name]; return replaced })
 	return change(ctx, st, append(byAge(stay), files...), networks, progress)
 }
@@ -83,8 +83,8 @@ func byAge(files []store.ContextFile) []store.ContextFile {
 }
 
 // change makes the context of these files, of which networks holds those of the new ones.
-func change(ctx context.Context, st *store.Store, files []store.ContextFile, networks map[string][]netinfo.Network, progress func(string, float64)) (*store.ContextChange, error) {
-	progress("putting files together", 0)
+func change(ctx context.Context, st *store.Store, files []store.ContextFile, networks map[string][]netinfo.Network, progress func(string, uint64, uint64, string)) (*store.ContextChange, error) {
+	progress("putting files together", 0, uint64(len(files)), "files")
 	all := make([][]netinfo.Network, len(files))
 	for i := range files {
 		if fresh, ok := networks[files[i].Name]; ok {
@@ -98,14 +98,14 @@ func change(ctx context.Context, st *store.Store, files []store.ContextFile, net
 		}
 	}
 	ranges := netinfo.Compile(all)
-	progress("putting files together", 1)
-	return &store.ContextChange{Files: files, Networks: networks, Ranges: ranges, Progress: func(share float64) { progress("writing", share) }}, nil
+	progress("putting files together", uint64(len(files)), uint64(len(files)), "files")
+	return &store.ContextChange{Files: files, Networks: networks, Ranges: ranges, Progress: func(done, total uint64) { progress("writing", done, total, "rows") }}, nil
 }
 
 // Remove takes files, by their names, out of the context: all of them or none. ErrUnknown names one that is not there.
-func Remove(ctx context.Context, st *store.Store, names []string, progress func(stage string, share float64)) error {
+func Remove(ctx context.Context, st *store.Store, names []string, progress func(stage string, done, total uint64, unit string)) error {
 	if progress == nil {
-		progress = func(string, float64) {}
+		progress = func(string, uint64, uint64, string) {}
 	}
 	err := st.ChangeContext(ctx, func(ctx context.Context, now []store.ContextFile) (*store.ContextChange, error) {
 		var have []string

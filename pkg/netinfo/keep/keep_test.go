@@ -153,8 +153,8 @@ func TestInterruptedChange(t *testing.T) {
 	path := write(t, dir, "big.csv", big.String())
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
-	_, err = Add(ctx, st, []string{path}, Options{Progress: func(stage string, share float64) {
-		if stage == "writing" && share > 0.4 {
+	_, err = Add(ctx, st, []string{path}, Options{Progress: func(stage string, done, total uint64, _ string) {
+		if stage == "writing" && 5*done > 2*total {
 			cancel(stop)
 		}
 	}})

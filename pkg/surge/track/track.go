@@ -30,6 +30,8 @@ type Options struct {
 	Params  surge.Params
 	Version string // of the program, for the record
 	Logger  *slog.Logger
+	// Progress, if set, is told how many rows of how many a stage has read.
+	Progress func(stage string, done, total uint64)
 }
 
 // Report is what came of a run.
@@ -71,7 +73,10 @@ func Run(ctx context.Context, st *store.Store, opt Options) (*Report, error) {
 	if err := st.PutSurgeRun(ctx, run); err != nil {
 		return nil, fmt.Errorf("begin the run: %w", err)
 	}
-	f := finder{params: opt.Params, born: hour(born), from: hour(from), to: hour(to)}
+	if opt.Progress == nil {
+		opt.Progress = func(string, uint64, uint64) {}
+	}
+	f := finder{progress: opt.Progress, params: opt.Params, born: hour(born), from: hour(from), to: hour(to)}
 	err = f.run(ctx, st)
 	if err == nil {
 		run.Series, run.Surges, run.Finished = uint64(f.series), uint64(len(f.found)), time.Now().UTC() //nolint:gosec // Counts.
@@ -139,6 +144,7 @@ func timeOf(h surge.Hour) time.Time { return time.Unix(int64(h)*3600, 0).UTC() }
 
 // finder looks at every series.
 type finder struct {
+	progress       func(stage string, done, total uint64)
 	params         surge.Params
 	born, from, to surge.Hour
 	past           map[store.SeriesKey][]surge.Surge
@@ -158,10 +164,14 @@ func (f *finder) run(ctx context.Context, st *store.Store) error {
 		x := &known[i]
 		f.past[x.SeriesKey] = append(f.past[x.SeriesKey], pastOf(x))
 	}
-	return st.EachSeries(ctx, timeOf(first), timeOf(f.from), timeOf(f.to), f.params.MinSources, func(key store.SeriesKey, counts []store.HourCount) error {
+	const stage = "looking for surges"
+	read := func(done, total uint64) { f.progress(stage, done, total) }
+	err = st.EachSeries(ctx, timeOf(first), timeOf(f.from), timeOf(f.to), f.params.MinSources, read, func(key store.SeriesKey, counts []store.HourCount) error {
 		f.look(key, counts)
 		return ctx.Err() //nolint:wrapcheck // The caller knows.
 	})
+	f.progress(stage, 1, 1) // Ended, whatever the server guessed that there was to read.
+	return err //nolint:wrapcheck // It is a sentence.
 }
 
 func (f *finder) look(key store.SeriesKey, counts []store.HourCount) {

@@ -222,12 +222,16 @@ func TestSeriesEqualEvents(t *testing.T) {
 	require.NoError(t, s.InsertEvents(t.Context(), world(), 1, "a"))
 	past, from, to := first.Add(650*time.Hour), first.Add(690*time.Hour), first.Add(820*time.Hour)
 	got := ""
-	require.NoError(t, s.EachSeries(t.Context(), past, from, to, 5, func(k store.SeriesKey, counts []store.HourCount) error {
+	var read, rows uint64
+	progress := func(done, total uint64) { read, rows = done, total }
+	require.NoError(t, s.EachSeries(t.Context(), past, from, to, 5, progress, func(k store.SeriesKey, counts []store.HourCount) error {
 		for _, c := range counts {
 			got += fmt.Sprintln(k.Proto, k.Port, k.Method, c.Hour.Unix(), c.Sources)
 		}
 		return nil
 	}))
+	assert.Positive(t, read)
+	assert.GreaterOrEqual(t, rows, read)
 	r, err := s.Query(t.Context(), `SELECT proto, dport, m, toUnixTimestamp(hour), n FROM
 		(
 			SELECT proto, dport, m, toStartOfHour(ts) AS hour, uniqExact(src) AS n

@@ -69,6 +69,9 @@ func runSurges(c *cli.Context, env environment) error {
 		if err != nil {
 			return err
 		}
+		for _, n := range rep.Notes {
+			fmt.Fprintln(env.stderr, "note:", n)
+		}
 		if rep.To.Before(rep.Ready) {
 			fmt.Fprintf(env.stderr, "note: a week of past is needed before the first alarm: alarms begin at %s\n", rep.Ready.Format(time.RFC3339))
 		}

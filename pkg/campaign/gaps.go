@@ -33,8 +33,8 @@ type watch struct {
 }
 
 // watched reads the hours of all sensors and finds their gaps from since, at the latest from, up to to. A sensor that saw
-// nothing in all this time, but once did, is dead throughout.
-func watched(ctx context.Context, st *store.Store, telescopes []store.Telescope, since, from, to time.Time) (*watch, error) {
+// nothing in all this time, but once did, is dead throughout; from kept on only, before which hours may have been dropped.
+func watched(ctx context.Context, st *store.Store, telescopes []store.Telescope, since, from, to, kept time.Time) (*watch, error) {
 	start := earlier(since, from).Add(-past * time.Hour).Truncate(time.Hour)
 	hours, err := st.SensorHours(ctx, start, to)
 	if err != nil {
@@ -50,8 +50,8 @@ func watched(ctx context.Context, st *store.Store, telescopes []store.Telescope,
 		if n < 0 {
 			n = len(hours)
 		}
-		if n == 0 && start.Before(end) {
-			w.gaps = append(w.gaps, store.SensorGap{Sensor: sensor, Since: start, Until: end})
+		if dead := later(start, kept.Truncate(time.Hour)); n == 0 && dead.Before(end) {
+			w.gaps = append(w.gaps, store.SensorGap{Sensor: sensor, Since: dead, Until: end})
 		}
 		if n > 0 {
 			w.gaps = append(w.gaps, silences(hours[:n], end)...)

@@ -162,7 +162,11 @@ func detectAndSave(ctx context.Context, st *store.Store, run *store.CampaignRun,
 	if err != nil {
 		return nil, err
 	}
-	w, err := watched(ctx, st, telescopes, oldest(earlier, run.From), run.From, run.To)
+	k, err := readKept(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	w, err := watched(ctx, st, telescopes, oldest(earlier, run.From), run.From, run.To, k.hours)
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +189,7 @@ func detectAndSave(ctx context.Context, st *store.Store, run *store.CampaignRun,
 		return nil, fmt.Errorf("look for proofs: %w", ctx.Err())
 	}
 	rep := report(run, fp, res, proofs, earlier, w)
+	rep.Notes = append(rep.Notes, k.notes(run.From, opt.Window == 0)...)
 	if err != nil { // They are extra: campaigns stand without them.
 		rep.Notes = append(rep.Notes, "no proofs were looked for: "+err.Error())
 	}

@@ -153,6 +153,14 @@ const seriesQuery = `SELECT CAST(proto, 'Int8') AS p, dport, series, hour, toUIn
 	GROUP BY p, dport, series, hour
 	ORDER BY p, dport, series, hour`
 
+// FirstHour returns the oldest hour of which there are scans or requests in the hours; zero if there is none. It reads all hours.
+func (s *Store) FirstHour(ctx context.Context) (first time.Time, err error) {
+	err = s.retry(ctx, "read the first hour", func() error {
+		return s.conn.QueryRow(ctx, "SELECT min(hour) FROM port_hours_state WHERE kind IN ('scan', 'request')").Scan(&first)
+	})
+	return fromEpoch(first), err
+}
+
 // EachSeries calls fn with the hourly counts in [past, to) of every series that had at least least distinct sources in an hour
 // of [from, to), or a surge that was open at from. Hours without sources are left out. The counts are reused after
 // fn returns: memory is that of one series, and rare ports, however many, stay on the server. progress, if not nil, is told how many rows of how many

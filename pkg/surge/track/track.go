@@ -42,6 +42,7 @@ type Report struct {
 	Series   int           // busy enough to be looked at
 	Found    []store.Surge // found or followed, by series
 	Ready    time.Time     // hour from which alarms are possible at all
+	Notes    []string      // what a reader should know about the run, in sentences
 }
 
 // Run decides about the hours of the window and records what it found. A run that fails leaves what earlier runs found
@@ -61,12 +62,19 @@ func Run(ctx context.Context, st *store.Store, opt Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept, notes, err := dropped(ctx, st, born, from.Add(-time.Duration(opt.Params.Past())*time.Hour), to)
+	if err != nil {
+		return nil, err
+	}
+	if born = kept; from.Before(born) {
+		from = born
+	}
 	started := time.Now().UTC()
 	run := store.SurgeRun{
 		Run: started.Format("20060102T150405.000000Z"), Started: started, From: from, To: to, Parameters: string(params),
 		Version: opt.Version, Status: store.RunRunning,
 	}
-	rep := &Report{Run: run.Run, Started: started, From: from, To: to, Ready: born.Add(time.Duration(opt.Params.Warmup) * time.Hour)}
+	rep := &Report{Run: run.Run, Started: started, From: from, To: to, Ready: born.Add(time.Duration(opt.Params.Warmup) * time.Hour), Notes: notes}
 	if !from.Before(to) {
 		return rep, nil // Nothing new.
 	}
@@ -138,6 +146,38 @@ func hours(ctx context.Context, st *store.Store, opt Options, params string) (bo
 	return born, from, to, nil
 }
 
+// dropped returns the hour at which the data of the hours begins: born, or a later one if the retention dropped what was before. Without this
+// dropped hours would count as silent ones, and everything after them as a surge. A run that wanted hours from wanted on, and does not
+// get them all, has a note; one that gets none, because they end at to, an error.
+func dropped(ctx context.Context, st *store.Store, born, wanted, to time.Time) (begin time.Time, notes []string, err error) {
+	kept, err := st.Horizon(ctx, store.TierHours)
+	if err != nil {
+		return born, nil, fmt.Errorf("look up how long hours are kept: %w", err)
+	}
+	if !kept.After(born) {
+		return born, nil, nil
+	}
+	first, err := st.FirstHour(ctx)
+	if err != nil {
+		return born, nil, fmt.Errorf("look up the first hour that is kept: %w", err)
+	}
+	if first.IsZero() {
+		return born, nil, fmt.Errorf("%w: all hours were dropped, which are kept from %s on; `loader retention` shows and changes it", ErrNoData, kept.Format(time.RFC3339))
+	}
+	if !first.After(born) {
+		return born, nil, nil
+	}
+	if to.Before(first) {
+		return born, nil, fmt.Errorf("%w: hours of before %s were dropped, and those asked for end at %s; `loader retention` shows how long hours are kept",
+			ErrNoData, first.Format(time.RFC3339), to.Format(time.RFC3339))
+	}
+	if wanted.Before(first) {
+		notes = []string{fmt.Sprintf("the data begins at %s, and its hours of before %s were dropped: they are not looked at, and what is usual is learnt from there on; `loader retention` shows how long hours are kept",
+			born.Format(time.RFC3339), first.Format(time.RFC3339))}
+	}
+	return first, notes, nil
+}
+
 func hour(t time.Time) surge.Hour { return surge.Hour(t.Unix() / 3600) }
 
 func timeOf(h surge.Hour) time.Time { return time.Unix(int64(h)*3600, 0).UTC() }
@@ -171,7 +211,7 @@ func (f *finder) run(ctx context.Context, st *store.Store) error {
 		return ctx.Err() //nolint:wrapcheck // The caller knows.
 	})
 	f.progress(stage, 1, 1) // Ended, whatever the server guessed that there was to read.
-	return err //nolint:wrapcheck // It is a sentence.
+	return err              //nolint:wrapcheck // It is a sentence.
 }
 
 func (f *finder) look(key store.SeriesKey, counts []store.HourCount) {

@@ -35,6 +35,15 @@ type BenchPlan struct {
 	Seed   uint64
 	Until  time.Time // end of the time, exclusive
 	Mix    bool      // also into a database that holds loads
+
+	chunk uint64 // rows of a chunk; 0 is benchChunk. It cuts tokens, so one plan must not be gone on with under another
+}
+
+func (p *BenchPlan) chunkRows() uint64 {
+	if p.chunk > 0 {
+		return p.chunk
+	}
+	return benchChunk
 }
 
 // BenchChunk is a stretch of a plan.
@@ -139,8 +148,8 @@ func (s *Store) benchTodo(ctx context.Context, p *BenchPlan) ([]BenchChunk, erro
 		known[m.Start] = m
 	}
 	var cut, todo []BenchChunk
-	for first := uint64(0); first < p.Events; first += benchChunk {
-		c := BenchChunk{First: first, Rows: min(benchChunk, p.Events-first)}
+	for first := uint64(0); first < p.Events; first += p.chunkRows() {
+		c := BenchChunk{First: first, Rows: min(p.chunkRows(), p.Events-first)}
 		m, begun := known[int64(first)] //nolint:gosec // See mark.
 		switch {
 		case begun && m.Done:

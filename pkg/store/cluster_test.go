@@ -38,6 +38,7 @@ var (
 	suite = []onStore{
 		{"marks", marksOn}, {"loads", loadsOn}, {"telescopes", telescopesOn}, {"runs", runsOn},
 		{"questions", questionsEqualOneServer}, {"leases", leasesOverNodes}, {"repair", repairOnEveryNode}, {"upkeep", upkeepOfNodes},
+		{"generated traffic", generatedOnEveryShard},
 	}
 	whole = []onStore{
 		{"have", haveOn}, {"every column", insertKeepsEveryColumnOn}, {"rollups", rollupsEqualEventsOn}, {"footprints", footprintsEqualEventsOn},

@@ -69,8 +69,16 @@ func commandNames(app *cli.App) []string {
 
 func usageErrorOf(c *cli.Context, err error, _ bool) error {
 	name := "loader"
+	var flags []string
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != name {
-		name += " " + c.Command.Name
+		name = c.Command.HelpName
+		for _, f := range c.Command.Flags {
+			flags = append(flags, f.Names()...)
+		}
+	}
+	// The library has no error of its own for it.
+	if flag, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok && len(flags) > 0 {
+		return usagef("%s has no flag --%s%s; see %s --help", name, strings.TrimPrefix(flag, "-"), nearest.Hint(flag, flags), name)
 	}
 	return usageError{fmt.Errorf("%w; see %s --help", err, name)}
 }

@@ -80,6 +80,7 @@ func TestBenchKeepsApartFromLoads(t *testing.T) {
 		says string
 	}{
 		{[]string{"bench", "date"}, `bench has no "date"`},
+		{[]string{"bench", "data", "--evnts", "3"}, `loader bench data has no flag --evnts, did you mean "events"?; see loader bench data --help`},
 		{[]string{"bench", "data", "--events", "0"}, "--events takes"},
 		{[]string{"bench", "data", "--days", "0"}, "--days takes"},
 		{[]string{"bench", "data", "--days", "3000", "--until", "1971-01-01"}, "1970"},

@@ -22,7 +22,15 @@ func TestExport(t *testing.T) {
 	require.Equal(t, 67_618, strings.Count(string(text), "\n"))
 	require.True(t, strings.HasPrefix(works(t, "export", "events", "--window", "30d", "--port", "80", "--dsn", dsn), "PAR1"))
 	require.Contains(t, works(t, "export", "campaigns", "--format", "json", "--dsn", dsn), `"campaign":"c-`)
+	r = loader(t, "", "export", "events", "--sensor", "hony", "--dsn", dsn)
+	require.Equal(t, exitFailed, r.code, r.stderr)
+	require.Contains(t, r.stderr, `nothing to export: there is no sensor "hony"`)
+	require.Empty(t, r.stdout)
+	r = loader(t, "", "export", "events", "-o", filepath.Dir(path), "--dsn", dsn)
+	require.Equal(t, exitFailed, r.code, r.stderr)
+	require.Contains(t, r.stderr, "this is a directory: name a file in it")
 	for _, tc := range []struct{ args, says string }{
+		{"export events --windw 3d", `loader export has no flag --windw, did you mean "window"?`},
 		{"export", "takes one of events"},
 		{"export event", `did you mean "events"?`},
 		{"export events --format xml", "--format takes parquet, csv or json here"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,9 +37,16 @@ func query(c *cli.Context, env environment) error {
 			return listQuestions(conn.store, env, c.String("format"))
 		}
 		started := time.Now()
+		note, err := outside(ctx, conn.store, args[1:], started)
+		if err != nil {
+			return err
+		}
 		rows, err := ask(ctx, conn.store, args)
 		if err != nil {
 			return err
+		}
+		if note != "" {
+			fmt.Fprintln(env.stderr, "note:", note)
 		}
 		if out := newRowWriter(env.stdout, c.String("format"), columnNames(rows)); out != nil {
 			return stream(rows, out)
@@ -53,6 +61,32 @@ func query(c *cli.Context, env environment) error {
 		fmt.Fprintf(env.stdout, "%s in %s\n", count(len(g.rows), "row"), time.Since(started).Round(100*time.Microsecond))
 		return nil
 	})
+}
+
+// outside says that the hours which the parameters of a question ask for hold none of the data, "" if that is not so. What is wrong with the
+// parameters is not its concern.
+func outside(ctx context.Context, st *store.Store, params []string, now time.Time) (string, error) {
+	var hours time.Duration
+	until := timeValue{now.UTC()}
+	for _, p := range params {
+		name, value, _ := strings.Cut(p, "=")
+		switch n, err := strconv.ParseUint(value, 10, 20); {
+		case name == "hours" && err == nil:
+			hours = time.Duration(n) * time.Hour //nolint:gosec // Of 20 bits.
+		case name == "at" && until.Set(value) != nil:
+			return "", nil
+		}
+	}
+	if hours == 0 {
+		return "", nil
+	}
+	first, last, err := st.Span(ctx)
+	since := until.Add(-hours)
+	if err != nil || first.IsZero() || since.Before(last.Add(24*time.Hour)) && until.After(first.Add(-24*time.Hour)) {
+		return "", err // Probes and requests make the span; the rest may lie around it, and some questions count whole days.
+	}
+	return fmt.Sprintf("the hours asked for are %s to %s, outside the data, which is of %s to %s; at=TIME says where they end",
+		minute(since), minute(until.Time), minute(first), minute(last)), nil
 }
 
 // asks matches statements that return rows, behind comments and brackets. Statements that return none

@@ -115,6 +115,9 @@ func parseRetention(args []string) (map[string]uint32, error) {
 		if !ok || err != nil {
 			return nil, usagef("%q is not TIER=TIME: write days, weeks or years as events=90d, hours=104w, days=2y, or forever", a)
 		}
+		if _, twice := change[tier]; twice {
+			return nil, usagef("%s is given twice", tier)
+		}
 		change[tier] = days
 	}
 	for tier := range change {

@@ -44,6 +44,7 @@ func TestRetention(t *testing.T) {
 		{[]string{"set", "events"}, "is not TIER=TIME"},
 		{[]string{"set", "events=90"}, "is not TIER=TIME"},
 		{[]string{"set", "events=0d"}, "is not TIER=TIME"},
+		{[]string{"set", "events=90d", "events=80d"}, "events is given twice"},
 		{[]string{"set", "weeks=90d"}, "there are events, footprints, hours, days"},
 		{[]string{"set", "events=3y", "hours=2y", "--drop", "--dsn", dsn}, "may not be kept for longer than the rollup"},
 		{[]string{"shw"}, `retention has no "shw"`},

@@ -11,10 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"murmuration/pkg/nearest"
 	"murmuration/pkg/store"
 )
 
@@ -39,6 +41,9 @@ type Report struct {
 // ToFile exports into a file, which takes its name, in the place of one that has it, when it is whole and on disk. An export that
 // fails or is interrupted leaves what was there.
 func ToFile(ctx context.Context, st *store.Store, path string, o Options) (r Report, err error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return r, fmt.Errorf("%s: this is a directory: name a file in it", path)
+	}
 	part := fmt.Sprintf("%s.part-%s", path, strings.ToLower(rand.Text()))
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // For other people's tools, as the umask allows.
 	if err != nil {
@@ -77,6 +82,9 @@ func To(ctx context.Context, st *store.Store, w io.Writer, o Options) (Report, e
 			return Report{}, err
 		}
 	}
+	if err := o.checkSensor(ctx, st); err != nil {
+		return Report{}, err
+	}
 	c := &counter{w: w}
 	buffered := bufio.NewWriterSize(c, 1<<20)
 	rows, err := st.Export(ctx, buffered, o.Selection, o.Format, o.Progress)
@@ -84,6 +92,18 @@ func To(ctx context.Context, st *store.Store, w io.Writer, o Options) (Report, e
 		err = buffered.Flush()
 	}
 	return Report{Rows: rows, Bytes: c.n}, err //nolint:wrapcheck // It says what it did.
+}
+
+// checkSensor refuses a sensor that never saw anything.
+func (o *Options) checkSensor(ctx context.Context, st *store.Store) error {
+	if o.Sensor == "" {
+		return nil
+	}
+	sensors, err := st.Sensors(ctx, time.Date(2106, 1, 1, 0, 0, 0, 0, time.UTC))
+	if err != nil || slices.Contains(sensors, o.Sensor) {
+		return err //nolint:wrapcheck // It says what it did.
+	}
+	return fmt.Errorf("%w: there is no sensor %q%s", ErrNothing, o.Sensor, nearest.Hint(o.Sensor, sensors))
 }
 
 // window sets the time from its length.

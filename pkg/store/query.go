@@ -138,6 +138,14 @@ func call(q *Question, params map[string]string) (string, error) {
 	var known, args []string
 	for _, p := range q.Params {
 		known = append(known, p.Name)
+	}
+	// Unknown ones first: who mistyped a name misses the parameter, too.
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		if !slices.Contains(known, name) {
+			return "", fmt.Errorf("%w of %s: it has no %q%s", ErrParameter, q.Name, name, nearest.Hint(name, known))
+		}
+	}
+	for _, p := range q.Params {
 		switch value, given := params[p.Name]; {
 		case given:
 			v, err := parameter(p, value)
@@ -148,11 +156,6 @@ func call(q *Question, params map[string]string) (string, error) {
 			args = append(args, fmt.Sprintf("%s = {%s:%s}", p.Name, p.Name, p.Type))
 		case !p.Optional:
 			return "", fmt.Errorf("%w of %s: %s is missing: %s", ErrParameter, q.Name, p.Name, p.Comment)
-		}
-	}
-	for name := range params {
-		if !slices.Contains(known, name) {
-			return "", fmt.Errorf("%w of %s: it has no %q%s", ErrParameter, q.Name, name, nearest.Hint(name, known))
 		}
 	}
 	_, hasAt := params["at"]

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 )
 
 // arena is one bucket seen inside one span of addresses: every footprint cut to it, cells numbered
@@ -18,16 +19,39 @@ type arena struct {
 	count []uint32 // scratch, by cell; zero between calls
 	sum   []float64
 	sum2  []float64
+	work  *scratch // whose counters they are
 	track []*track // of foot i
 	sides *sides
-	thin  *thinned // a sample of the addresses, once it was asked for
+	thin  *thinned // a sample of the addresses
 	at    []int32  // foot of track i of the bucket, -1 where it has none
 }
 
-// scratch is the counters of one worker. Arenas of one bucket share them: whoever counts leaves zeros.
+// scratch is the counters of one worker, and room for what a test needs for a moment. Arenas of one bucket share them: whoever
+// counts leaves zeros.
 type scratch struct {
 	count     []uint32
 	sum, sum2 []float64
+	fold      [2]foldRoom
+}
+
+// foldRoom is room for the feet of one half of the addresses.
+type foldRoom struct {
+	feet  []foot
+	cells []uint32
+	keys  []keyCount
+}
+
+// empty returns the room without anything in it, large enough for that many feet and cells.
+func (r *foldRoom) empty(feet, cells int) *foldRoom {
+	if cap(r.feet) < feet {
+		r.feet = make([]foot, feet)
+	}
+	if cap(r.cells) < cells {
+		r.cells = make([]uint32, 0, cells)
+	}
+	r.feet, r.cells, r.keys = r.feet[:feet], r.cells[:0], r.keys[:0]
+	clear(r.feet)
+	return r
 }
 
 // reserve returns zeroed counters for this many cells and keys.
@@ -41,8 +65,20 @@ func (w *scratch) reserve(cells, keys int) (count []uint32, sum, sum2 []float64)
 	return w.count[:cells], w.sum[:keys], w.sum2[:keys]
 }
 
+// on returns the arena with the counters of another worker.
+func (a *arena) on(w *scratch) *arena {
+	if a.work == w {
+		return a
+	}
+	s := *a
+	s.work = w
+	s.count, s.sum, s.sum2 = w.reserve(a.keys*int(a.width), a.keys)
+	return &s
+}
+
 // sides caches the halves of an arena's addresses: all of its groups are split alike.
 type sides struct {
+	mu    sync.Mutex
 	known map[sideKey]*sideTable
 }
 
@@ -60,7 +96,7 @@ type sideTable struct {
 // sub returns the arena of some of the feet alone. It shares the scratch arrays.
 func (a *arena) sub(members []int) *arena {
 	s := *a
-	s.thin = nil
+	s.thin = &thinned{}
 	s.feet, s.track = make([]foot, len(members)), make([]*track, len(members))
 	for k, i := range members {
 		s.feet[k], s.track[k] = a.feet[i], a.track[i]
@@ -99,19 +135,25 @@ type keyCount struct {
 	n   float64
 }
 
-// maxArena bounds the cells of an arena: keys × addresses. Beyond it the rarest keys are left out.
-const maxArena = 1 << 27
+// maxArena bounds the cells of an arena: keys × addresses, four bytes of counter each. Counters that do not fit into a cache
+// are what a detection spends its time on, so an arena should not have many more cells than the footprints in it either,
+// once it has smallArena. Beyond either bound the keys on which the sources expect the fewest meetings are left out.
+const (
+	maxArena    = 1 << 27
+	smallArena  = 1 << 22
+	roomPerFoot = 4 // cells of an arena for each cell of a footprint
+	fewKeys     = 8 // as many are kept whatever the room, up to maxArena
+)
 
-// newArena cuts the tracks to s. Keys that one track alone touched cannot overlap and are left out of
-// the numbering where the arena would become too large.
-func newArena(b *bucket, members []int32, s span) *arena {
-	a := &arena{span: s, width: s.size(), keys: len(b.keys), sides: &sides{known: map[sideKey]*sideTable{}}}
+// newArena cuts the tracks to s, counting with w.
+func newArena(b *bucket, w *scratch, members []int32, s span) *arena {
+	a := &arena{span: s, width: s.size(), keys: len(b.keys), sides: &sides{known: map[sideKey]*sideTable{}}, thin: &thinned{}}
 	remap := a.chooseKeys(b, members)
 	a.ports = make([]uint16, a.keys)
 	for k := range b.keys {
 		if remap == nil {
 			a.ports[k] = b.portOf(uint64(k) << 32)
-		} else if to, ok := remap[uint32(k)]; ok {
+		} else if to := remap[k]; to != leftOut {
 			a.ports[to] = b.portOf(uint64(k) << 32)
 		}
 	}
@@ -119,102 +161,197 @@ func newArena(b *bucket, members []int32, s span) *arena {
 	for i := range a.at {
 		a.at[i] = -1
 	}
+	most := 0
+	for _, i := range members {
+		if t := b.tracks[i]; t != nil {
+			most += len(t.cells)
+		}
+	}
+	room := make([]uint32, 0, most)
 	for _, i := range members {
 		t := b.tracks[i]
 		if t == nil {
 			continue
 		}
-		f := foot{cells: make([]uint32, 0, len(t.cells))}
-		for _, c := range t.cells {
-			key, target := uint32(c>>32), uint32(c)
-			if target < s.lo || target >= s.hi {
-				continue
-			}
-			if remap != nil {
-				k, ok := remap[key]
-				if !ok {
-					continue
-				}
-				key = k
-			}
-			f.cells = append(f.cells, key*a.width+target-s.lo)
-		}
+		var f foot
+		f.cells, room = a.cut(room, t.cells, remap)
 		if len(f.cells) == 0 {
 			continue
 		}
-		if remap != nil {
-			slices.Sort(f.cells)
-		}
 		if f.keys = t.tally; remap != nil || len(f.cells) < len(t.cells) {
-			f.keys = a.tallyKeys(f.cells)
+			f.keys = a.tallyKeys(nil, f.cells)
 		}
 		a.at[i] = int32(len(a.feet))
 		a.feet = append(a.feet, f)
 		a.track = append(a.track, t)
 	}
-	if b.work == nil {
-		b.work = &scratch{}
-	}
-	a.count, a.sum, a.sum2 = b.work.reserve(a.keys*int(a.width), a.keys)
+	a.work = w
+	a.count, a.sum, a.sum2 = w.reserve(a.keys*int(a.width), a.keys)
 	return a
 }
 
-// chooseKeys returns the new number of every key that is kept, nil where all are.
-func (a *arena) chooseKeys(b *bucket, members []int32) map[uint32]uint32 {
-	if uint64(a.keys)*uint64(a.width) <= maxArena {
+// cut numbers the cells of a track that lie in the arena, behind what is in the room already.
+func (a *arena) cut(room []uint32, cells []uint64, remap []uint32) (out, rest []uint32) {
+	from := len(room)
+	for _, c := range cells {
+		key, target := uint32(c>>32), uint32(c)
+		if target < a.span.lo || target >= a.span.hi {
+			continue
+		}
+		if remap != nil {
+			if key = remap[key]; key == leftOut {
+				continue
+			}
+		}
+		room = append(room, key*a.width+target-a.span.lo)
+	}
+	out = room[from:len(room):len(room)]
+	if remap != nil {
+		slices.Sort(out)
+	}
+	return out, room
+}
+
+// leftOut is the new number of a key that has none.
+const leftOut = ^uint32(0)
+
+// chooseKeys returns the new number of every key of the bucket, nil where all are kept. Which are kept depends on who used them
+// how much, not on who met whom.
+func (a *arena) chooseKeys(b *bucket, members []int32) []uint32 {
+	if uint64(a.keys)*uint64(a.width) <= smallArena {
 		return nil
 	}
-	users := map[uint32]int{}
+	type use struct {
+		key     uint32
+		users   int
+		sum, sq float64
+	}
+	uses := make([]use, a.keys)
+	total := 0
 	for _, i := range members {
 		if t := b.tracks[i]; t != nil {
+			total += len(t.cells)
 			for _, k := range t.tally {
-				users[k.key]++
+				u := &uses[k.key]
+				u.users++
+				u.sum, u.sq = u.sum+k.n, u.sq+k.n*k.n
 			}
 		}
 	}
-	var keys []uint32
-	for k, n := range users {
-		if n > 1 {
-			keys = append(keys, k)
-		}
+	room := int(min(maxArena, max(smallArena, roomPerFoot*uint64(total))) / uint64(a.width))
+	room = max(1, room, min(fewKeys, maxArena/int(a.width)))
+	if room >= a.keys {
+		return nil
 	}
-	slices.SortFunc(keys, func(x, y uint32) int { return cmp.Or(cmp.Compare(users[y], users[x]), cmp.Compare(x, y)) })
-	keys = keys[:min(len(keys), max(1, maxArena/int(a.width)))]
-	remap := make(map[uint32]uint32, len(keys))
-	for i, k := range keys {
-		remap[k] = uint32(i)
+	for k := range uses {
+		uses[k].key = uint32(k)
 	}
-	a.keys = len(keys)
+	slices.SortFunc(uses, func(x, y use) int {
+		return cmp.Or(cmp.Compare(y.sum*y.sum-y.sq, x.sum*x.sum-x.sq), cmp.Compare(y.users, x.users), cmp.Compare(x.key, y.key))
+	})
+	remap := make([]uint32, a.keys)
+	for k := range remap {
+		remap[k] = leftOut
+	}
+	for i, u := range uses[:room] {
+		remap[u.key] = uint32(i)
+	}
+	a.keys = room
 	return remap
 }
 
-func (a *arena) tallyKeys(cells []uint32) []keyCount {
+// tallyKeys counts sorted cells by key, behind what is in the room already.
+func (a *arena) tallyKeys(room []keyCount, cells []uint32) []keyCount {
 	if a.keys == 1 {
-		return []keyCount{{0, float64(len(cells))}}
+		return append(room, keyCount{0, float64(len(cells))})
 	}
-	var out []keyCount
+	from := len(room)
+	end := uint32(0) // of the key's cells
 	for _, c := range cells {
-		k := c / a.width
-		if len(out) > 0 && out[len(out)-1].key == k {
-			out[len(out)-1].n++
-		} else {
-			out = append(out, keyCount{k, 1})
+		if len(room) == from || c >= end {
+			k := c / a.width
+			end = (k + 1) * a.width
+			room = append(room, keyCount{k, 0})
+		}
+		room[len(room)-1].n++
+	}
+	return room
+}
+
+// add counts cells and returns how many of those that were counted before they meet.
+func (a *arena) add(cells []uint32) (met uint64) {
+	count := a.count
+	for _, c := range cells {
+		n := count[c]
+		met += uint64(n)
+		count[c] = n + 1
+	}
+	return met
+}
+
+// drop takes cells out of the counts.
+func (a *arena) drop(cells []uint32) {
+	count := a.count
+	for _, c := range cells {
+		count[c]--
+	}
+}
+
+// met adds up the counts of cells.
+func (a *arena) met(cells []uint32) (sum uint64) {
+	count := a.count
+	for _, c := range cells {
+		sum += uint64(count[c])
+	}
+	return sum
+}
+
+// enter counts the cells of feet, and their sums by key. It returns how often they meet one another.
+func (a *arena) enter(feet []foot, set []int) (observed float64) {
+	var met uint64
+	for _, i := range set {
+		met += a.add(feet[i].cells)
+		for _, k := range feet[i].keys {
+			a.sum[k.key] += k.n
 		}
 	}
-	return out
+	return float64(met)
+}
+
+// leave takes feet out again.
+func (a *arena) leave(feet []foot, set []int) {
+	for _, i := range set {
+		a.drop(feet[i].cells)
+		for _, k := range feet[i].keys {
+			a.sum[k.key] -= k.n
+		}
+	}
+}
+
+// wipe ends what enter began, with the feet that are still counted.
+func (a *arena) wipe(feet []foot, set []int) {
+	a.clear(feet, set)
+	a.clearSums(feet, set)
+}
+
+// meets returns expected and observed coincidences of a foot with those that were entered; self is 1 if it is one of them,
+// else 0.
+func (a *arena) meets(f foot, self, n float64) (e, o float64) {
+	for _, k := range f.keys {
+		e += k.n * (a.sum[k.key] - self*k.n)
+	}
+	return e / n, float64(a.met(f.cells)) - self*float64(len(f.cells))
 }
 
 // overlap returns expected and observed coincidences of the chosen feet among each other, when every key has
 // n addresses.
 func (a *arena) overlap(feet []foot, chosen []int, n float64) (expected, observed float64) {
+	var met uint64
 	for _, i := range chosen {
-		for _, c := range feet[i].cells {
-			observed += float64(a.count[c])
-			a.count[c]++
-		}
+		met += a.add(feet[i].cells)
 	}
 	a.clear(feet, chosen)
-	return a.expected(feet, chosen, n), observed
+	return a.expected(feet, chosen, n), float64(met)
 }
 
 // expected is Σ over keys of ((Σn)² - Σn²)/2N: what independent footprints of these sizes share.
@@ -235,9 +372,12 @@ func (a *arena) expected(feet []foot, chosen []int, n float64) float64 {
 	return e
 }
 
+// wiping tells whether the counts of so many cells are cleared faster with all others: wiping an array in order is some eight
+// times as fast as to hit its places one by one.
+func (a *arena) wiping(cells int) bool { return len(a.count) <= 8*cells }
+
 func (a *arena) clear(feet []foot, chosen []int) {
-	// Wiping an array in order is some eight times as fast as to hit its places one by one.
-	if len(a.count) <= 8*cellsOf(feet, chosen) {
+	if a.wiping(cellsOf(feet, chosen)) {
 		clear(a.count)
 		return
 	}
@@ -252,7 +392,8 @@ func (a *arena) clear(feet []foot, chosen []int) {
 const maxHalf = 1 << 20
 
 // halves splits the addresses of the arena into two by a hash over chunks of 1<<shift addresses and cuts
-// every foot in two. It returns the addresses in each half, and the half of each address; 2 is neither.
+// every foot in two. It returns the addresses in each half, and the half of each address; 2 is neither. What it returns lasts
+// until the next call on the same counters.
 func (a *arena) halves(seed uint64, shift uint, chosen []int) (fold [2][]foot, addresses [2]float64, side []uint8) {
 	part := 0.5
 	if n := float64(cellsOf(a.feet, chosen)); n > 2*maxHalf {
@@ -260,23 +401,44 @@ func (a *arena) halves(seed uint64, shift uint, chosen []int) (fold [2][]foot, a
 	}
 	table := a.split(sideKey{seed, shift, part})
 	side, addresses = table.of, table.addresses
-	fold[0], fold[1] = make([]foot, len(a.feet)), make([]foot, len(a.feet))
+	cells := cellsOf(a.feet, chosen)
+	rooms := [2]*foldRoom{a.work.fold[0].empty(len(a.feet), cells), a.work.fold[1].empty(len(a.feet), cells)}
 	for _, i := range chosen {
-		var parts [2][]uint32
-		for _, c := range a.feet[i].cells {
-			if h := side[c%a.width]; h < 2 {
-				parts[h] = append(parts[h], c)
+		a.foldFoot(i, side, rooms)
+	}
+	return [2][]foot{rooms[0].feet, rooms[1].feet}, addresses, side
+}
+
+// foldFoot cuts one foot in two.
+func (a *arena) foldFoot(i int, side []uint8, rooms [2]*foldRoom) {
+	left, right := rooms[0].cells, rooms[1].cells
+	from := [2]int{len(left), len(right)}
+	rest := a.feet[i].cells
+	for _, k := range a.feet[i].keys {
+		base := k.key * a.width
+		for _, c := range rest[:int(k.n)] {
+			switch side[c-base] {
+			case 0:
+				left = append(left, c)
+			case 1:
+				right = append(right, c)
 			}
 		}
-		for h := range parts {
-			fold[h][i] = foot{parts[h], a.tallyKeys(parts[h])}
-		}
+		rest = rest[int(k.n):]
 	}
-	return fold, addresses, side
+	rooms[0].cells, rooms[1].cells = left, right
+	for h, r := range rooms {
+		cells := r.cells[from[h]:len(r.cells):len(r.cells)]
+		at := len(r.keys)
+		r.keys = a.tallyKeys(r.keys, cells)
+		r.feet[i] = foot{cells, r.keys[at:len(r.keys):len(r.keys)]}
+	}
 }
 
 // split deals out the addresses.
 func (a *arena) split(k sideKey) *sideTable {
+	a.sides.mu.Lock()
+	defer a.sides.mu.Unlock()
 	if t := a.sides.known[k]; t != nil {
 		return t
 	}
@@ -304,42 +466,34 @@ func (a *arena) peel(feet []foot, chosen []int, n float64, least int) []int {
 	set := slices.Clone(chosen)
 	best, bestScore := set, -1.0
 	z := make([]float64, len(feet))
+	a.enter(feet, set)
 	for len(set) >= least {
 		expected, observed := a.scores(feet, set, n, z)
 		if s := chernoffBelow(expected, observed); s > bestScore {
 			best, bestScore = slices.Clone(set), s
 		}
+		if chernoffBelow(expected, 0) <= bestScore {
+			break // Nothing that is left could reach more.
+		}
 		slices.SortFunc(set, func(i, j int) int { return cmp.Or(cmp.Compare(z[i], z[j]), cmp.Compare(i, j)) })
-		set = set[:len(set)-max(1, len(set)/10)]
+		stay := len(set) - max(1, len(set)/10)
+		a.leave(feet, set[stay:])
+		set = set[:stay]
 	}
+	a.wipe(feet, set)
 	slices.Sort(best)
 	return best
 }
 
-// scores fills z[i] with (observed - expected)/√expected of every foot in the set against the rest of the set.
+// scores fills z[i] with (observed - expected)/√expected of every foot in the set against the rest of the set, which was
+// entered, and returns the overlap of the set.
 func (a *arena) scores(feet []foot, set []int, n float64, z []float64) (expected, observed float64) {
 	for _, i := range set {
-		for _, c := range feet[i].cells {
-			a.count[c]++
-		}
-		for _, k := range feet[i].keys {
-			a.sum[k.key] += k.n
-		}
-	}
-	for _, i := range set {
-		var e, o float64
-		for _, c := range feet[i].cells {
-			o += float64(a.count[c] - 1)
-		}
-		for _, k := range feet[i].keys {
-			e += k.n * (a.sum[k.key] - k.n) / n
-		}
+		e, o := a.meets(feet[i], 1, n)
 		expected += e / 2
 		observed += o / 2
 		z[i] = (o - e) / math.Sqrt(e+1)
 	}
-	a.clear(feet, set)
-	a.clearSums(feet, set)
 	return expected, observed
 }
 
@@ -356,20 +510,30 @@ func (a *arena) clearSums(feet []foot, set []int) {
 func (a *arena) settle(feet []foot, chosen, start []int, n float64, least int) []int {
 	set := start
 	in := make([]bool, len(feet))
+	type meeting struct{ e, o float64 }
+	meetings := make([]meeting, len(chosen))
 	for round := 0; round < 12 && len(set) >= least; round++ {
-		expected, observed := a.overlap(feet, set, n)
-		eps := clamp((observed+0.5)/(expected+1), 0.02, 0.5)
-		bar := math.Log(float64(len(chosen)-len(set)+1) / float64(len(set)+1))
 		clear(in)
 		for _, i := range set {
 			in[i] = true
 		}
-		var next []int
+		var expected, observed float64
+		at := 0
 		a.against(feet, set, chosen, in, n, func(i int, e, o float64) {
-			if llr(e, o, eps) > max(0, bar) {
-				next = append(next, i)
+			meetings[at] = meeting{e, o}
+			at++
+			if in[i] {
+				expected, observed = expected+e/2, observed+o/2
 			}
 		})
+		eps := clamp((observed+0.5)/(expected+1), 0.02, 0.5)
+		bar := math.Log(float64(len(chosen)-len(set)+1) / float64(len(set)+1))
+		var next []int
+		for k, i := range chosen {
+			if llr(meetings[k].e, meetings[k].o, eps) > max(0, bar) {
+				next = append(next, i)
+			}
+		}
 		if slices.Equal(next, set) {
 			return set
 		}
@@ -381,31 +545,18 @@ func (a *arena) settle(feet []foot, chosen, start []int, n float64, least int) [
 // llr is the log-likelihood ratio of a member (overlap rate eps·e) against a stranger (rate e).
 func llr(e, o, eps float64) float64 { return e*(1-eps) + o*math.Log(eps) }
 
-// against calls f with expected and observed coincidences of every chosen foot against the set, itself left out.
+// against calls f with expected and observed coincidences of every chosen foot, in their order, against the set, itself left out.
 func (a *arena) against(feet []foot, set, chosen []int, in []bool, n float64, f func(i int, e, o float64)) {
-	for _, i := range set {
-		for _, c := range feet[i].cells {
-			a.count[c]++
-		}
-		for _, k := range feet[i].keys {
-			a.sum[k.key] += k.n
-		}
-	}
+	a.enter(feet, set)
 	for _, i := range chosen {
-		var e, o, self float64
+		var self float64
 		if in[i] {
 			self = 1
 		}
-		for _, c := range feet[i].cells {
-			o += float64(a.count[c]) - self
-		}
-		for _, k := range feet[i].keys {
-			e += k.n * (a.sum[k.key] - self*k.n) / n
-		}
+		e, o := a.meets(feet[i], self, n)
 		f(i, e, o)
 	}
-	a.clear(feet, set)
-	a.clearSums(feet, set)
+	a.wipe(feet, set)
 }
 
 // rotation is the rotation null: every footprint is moved by a random rotation of the arena's addresses, by a
@@ -414,31 +565,38 @@ func (a *arena) against(feet []foot, set, chosen []int, in []bool, n float64, f 
 // observed overlap among surrogates, the variance raised to its upper 95 % bound.
 func (a *arena) rotation(feet []foot, chosen []int, side func(uint32) bool, observed float64, rng *rand.Rand, surrogates int, enough float64) (mean, variance float64) {
 	values := make([]float64, 0, surrogates)
-	touched := make([]uint32, 0, 1024)
+	wipe := a.wiping(cellsOf(feet, chosen))
+	var touched []uint32
 	for len(values) < surrogates && !hopeless(values, observed, enough) {
-		var o float64
+		var o uint64
 		touched = touched[:0]
 		for _, i := range chosen {
 			turn := a.turn(a.track[i], rng)
-			for _, c := range feet[i].cells {
-				base := c - c%a.width
-				at, ok := turn.move(c - base)
-				if !ok {
-					continue
+			rest := feet[i].cells
+			for _, k := range feet[i].keys {
+				base := k.key * a.width
+				for _, c := range rest[:int(k.n)] {
+					at, ok := turn.move(c - base)
+					if !ok || side != nil && !side(at) {
+						continue
+					}
+					to := base + at
+					o += uint64(a.count[to])
+					a.count[to]++
+					if !wipe {
+						touched = append(touched, to)
+					}
 				}
-				c = base + at
-				if side != nil && !side(at) {
-					continue
-				}
-				o += float64(a.count[c])
-				a.count[c]++
-				touched = append(touched, c)
+				rest = rest[int(k.n):]
 			}
+		}
+		if wipe {
+			clear(a.count)
 		}
 		for _, c := range touched {
 			a.count[c] = 0
 		}
-		values = append(values, o)
+		values = append(values, float64(o))
 	}
 	return moments(values)
 }

@@ -23,7 +23,7 @@ func testTrack(sp *space, source int32, cells ...[2]uint32) *track {
 }
 
 // testArena draws tracks with random cells under a few keys.
-func testArena(t *rapid.T) (*arena, []*track) {
+func testArena(t *rapid.T) (*arena, *bucket) {
 	sp := testSpace(t, 32)
 	b := &bucket{kind: manyPorts, keys: []uint64{80, 443, 22}}
 	n := rapid.IntRange(2, 8).Draw(t, "tracks")
@@ -36,13 +36,14 @@ func testArena(t *rapid.T) (*arena, []*track) {
 		}
 		b.tracks = append(b.tracks, testTrack(sp, int32(i), cells...))
 	}
-	return newArena(b, b.everyone(), sp.root()), b.tracks
+	return newArena(b, &scratch{}, b.everyone(), sp.root()), b
 }
 
 // Expected and observed overlap are sums over pairs of sources, though no pair is ever formed.
 func TestOverlapAgainstPairs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a, tracks := testArena(t)
+		a, b := testArena(t)
+		tracks := b.tracks
 		var expected, observed float64
 		for i := range tracks {
 			for j := range i {
@@ -68,12 +69,13 @@ func TestOverlapAgainstPairs(t *testing.T) {
 		if math.Abs(e-expected) > 1e-9 || o != observed {
 			t.Fatalf("expected %v, want %v; observed %v, want %v", e, expected, o, observed)
 		}
+		m := newMuster(tracks, b.everyone(), a.span, frame{0, 1, 0})
 		var members []int32
-		for i := range tracks {
+		for i := range m.list {
 			members = append(members, int32(i))
 		}
-		if got := expectedOf(tracks, members, a.span); math.Abs(got-expected) > 1e-9 {
-			t.Fatalf("expectedOf %v, want %v", got, expected)
+		if got := m.expected(members); math.Abs(got-expected) > 1e-9 {
+			t.Fatalf("the muster expects %v, want %v", got, expected)
 		}
 		for i, n := range a.count {
 			if n != 0 {
@@ -90,7 +92,9 @@ func TestScoresAndHalvesAddUp(t *testing.T) {
 		all := a.everyone()
 		e, o := a.overlap(a.feet, all, 32)
 		z := make([]float64, len(a.feet))
+		a.enter(a.feet, all)
 		e2, o2 := a.scores(a.feet, all, 32, z)
+		a.wipe(a.feet, all)
 		if math.Abs(e-e2) > 1e-9 || o != o2 {
 			t.Fatalf("scores add up to %v, %v and not to %v, %v", e2, o2, e, o)
 		}
@@ -127,7 +131,7 @@ func TestRotationAgainstAllRotations(t *testing.T) {
 	b := &bucket{kind: perPort, keys: []uint64{80}, tracks: []*track{
 		testTrack(sp, 0, cells(1, 6)...), testTrack(sp, 1, cells(11, 9)...),
 	}}
-	a := newArena(b, b.everyone(), sp.root())
+	a := newArena(b, &scratch{}, b.everyone(), sp.root())
 	for i := range b.tracks {
 		require.Equal(t, shapeRuns, b.tracks[i].shape)
 		step, _ := a.step(b.tracks[i])
@@ -162,7 +166,7 @@ func TestPlacedIsTheBirthdayProblem(t *testing.T) {
 		b.tracks = append(b.tracks, testTrack(sp, int32(i), cells...))
 		want -= math.Log10(float64(8-i) / 8)
 	}
-	a := newArena(b, b.everyone(), sp.root())
+	a := newArena(b, &scratch{}, b.everyone(), sp.root())
 	for _, t2 := range b.tracks {
 		step, places := a.step(t2)
 		require.EqualValues(t, 8, step)
@@ -192,7 +196,7 @@ func TestPeelAndSettleFindThePartition(t *testing.T) {
 		}
 		b.tracks = append(b.tracks, testTrack(sp, int32(20+i), cells...))
 	}
-	a := newArena(b, b.everyone(), sp.root())
+	a := newArena(b, &scratch{}, b.everyone(), sp.root())
 	all := a.everyone()
 	peeled := a.peel(a.feet, all, 2048, 5)
 	got := a.settle(a.feet, all, peeled, 2048, 5)

@@ -28,7 +28,7 @@ func (r *run) confirm(b *bucket, g group, v verdict) (find, bool) {
 
 // settleIn decides the members in s. It also returns the smallest span that holds nearly all that they covered.
 func (r *run) settleIn(b *bucket, s span, start []*track, v verdict) (find, span, bool) {
-	a := newArena(b, r.comparable(b, s, start), s)
+	a := newArena(b, b.work, r.comparable(b, s, start), s)
 	number := make(map[*track]int, len(a.track))
 	for i, t := range a.track {
 		number[t] = i

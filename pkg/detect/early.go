@@ -47,7 +47,7 @@ func (r *run) emerge(f *find, group []*track) bool {
 func (r *run) onlySure(f *find, group []*track) bool {
 	settled := slices.Clone(f.tracks)
 	alike := f.b.of(group)
-	f.sureMembers(newArena(alike, alike.everyone(), f.span), r.p)
+	f.sureMembers(newArena(alike, alike.work, alike.everyone(), f.span), r.p)
 	if len(f.tracks) < r.p.MinSources {
 		return false
 	}

@@ -103,7 +103,7 @@ func (r *run) aim(s segment) span {
 }
 
 // searchPorts looks for campaigns that share out ports, leaving out what is spoken for.
-func (r *run) searchPorts(ctx context.Context, jobs []portJob, skip func(int32, *Cell) bool) ([]find, error) {
+func (r *run) searchPorts(ctx context.Context, w *scratch, jobs []portJob, skip func(int32, *Cell) bool) ([]find, error) {
 	var found []find
 	taken := map[int32]bool{}
 	for _, j := range jobs {
@@ -111,7 +111,7 @@ func (r *run) searchPorts(ctx context.Context, jobs []portJob, skip func(int32, 
 			return nil, ctx.Err()
 		}
 		j.segs = slices.DeleteFunc(slices.Clone(j.segs), func(s segment) bool { return taken[s.source] })
-		more, err := r.sharePorts(ctx, j, skip)
+		more, err := r.sharePorts(ctx, w, j, skip)
 		if err != nil {
 			return nil, err
 		}
@@ -128,8 +128,8 @@ func (r *run) searchPorts(ctx context.Context, jobs []portJob, skip func(int32, 
 }
 
 // sharePorts explores the port space of one job.
-func (r *run) sharePorts(ctx context.Context, j portJob, skip func(int32, *Cell) bool) ([]find, error) {
-	b := &bucket{kind: perPort, proto: j.proto, keys: []uint64{0}}
+func (r *run) sharePorts(ctx context.Context, w *scratch, j portJob, skip func(int32, *Cell) bool) ([]find, error) {
+	b := &bucket{kind: perPort, proto: j.proto, keys: []uint64{0}, time: frame{0, uint64(r.window), timeLevels}, work: w}
 	for _, s := range j.segs {
 		if t := ownPorts(s, skip); t != nil {
 			t.class = [4]uint64(append(r.ix.class[s.source][:], 0))
@@ -151,7 +151,7 @@ func (r *run) sharePorts(ctx context.Context, j portJob, skip func(int32, *Cell)
 	}
 	p := r.p
 	p.Seed = hash(r.p.Seed, uint64(j.aim.lo), uint64(j.aim.hi), j.class)
-	axis := &run{in: r.in, p: p, sp: sp, ix: r.ix, window: r.window, trim: portTrim, buckets: r.buckets}
+	axis := &run{in: r.in, p: p, sp: sp, ix: r.ix, window: r.window, trim: portTrim, buckets: r.buckets, pool: r.pool}
 	sharers, _ := axis.explore(ctx, b, 2*float64(r.buckets))
 	r.countTests(axis.tests)
 	var found []find

@@ -26,11 +26,10 @@ type circle struct {
 
 // put adds (by 1) or removes (by -1) a foot.
 func (c *circle) put(i int, by int) {
-	for _, cell := range c.a.feet[i].cells {
-		c.a.count[cell] += uint32(by)
-	}
-	for _, k := range c.a.feet[i].keys {
-		c.a.sum[k.key] += float64(by) * k.n
+	if by > 0 {
+		c.a.enter(c.a.feet, []int{i})
+	} else {
+		c.a.leave(c.a.feet, []int{i})
 	}
 	c.in[i] = by > 0
 	c.size += by
@@ -42,13 +41,7 @@ func (c *circle) meets(i int) (e, o float64) {
 	if c.in[i] {
 		self = 1
 	}
-	for _, cell := range c.a.feet[i].cells {
-		o += float64(c.a.count[cell]) - self
-	}
-	for _, k := range c.a.feet[i].keys {
-		e += k.n * (c.a.sum[k.key] - self*k.n) / float64(c.a.width)
-	}
-	return e, o
+	return c.a.meets(c.a.feet[i], self, float64(c.a.width))
 }
 
 // learn estimates the overlap rate, the prior and the habits from the circle as it is.
@@ -158,8 +151,7 @@ func (a *arena) refine(start []int, p Params) membership {
 		m.expected = append(m.expected, e)
 		m.observed = append(m.observed, o)
 	}
-	a.clear(a.feet, m.feet)
-	a.clearSums(a.feet, m.feet)
+	a.wipe(a.feet, m.feet)
 	return m
 }
 

@@ -165,7 +165,7 @@ func (r *run) measure(c *Campaign, parts []*find) {
 	c.First, c.Last = math.MaxInt64, math.MinInt64
 	for _, f := range parts {
 		own := f.b.of(f.tracks)
-		a := newArena(own, own.everyone(), f.span)
+		a := newArena(own, &scratch{}, own.everyone(), f.span)
 		covered, universe, e, o := a.cover(a.everyone())
 		if f.ownPorts {
 			e = f.pooled(universe)

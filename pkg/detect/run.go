@@ -7,8 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // newRand returns the random numbers of one surrogate series.
@@ -43,7 +41,7 @@ type run struct {
 	// buckets is how many buckets share the level of significance.
 	buckets int
 	tests   int
-	work    sync.Pool // *scratch
+	pool    *pool
 	mu      sync.Mutex
 	done    float64
 	total   float64
@@ -63,25 +61,25 @@ func Run(ctx context.Context, in *Input, p Params, progress func(done, total flo
 	if err != nil {
 		return nil, err
 	}
-	r := &run{in: in, p: p, sp: sp, ix: ix, report: progress, window: windowOf(in), trim: 0.1}
+	r := &run{in: in, p: p, sp: sp, ix: ix, report: progress, window: windowOf(in), trim: 0.1, pool: newPool(p.Workers)}
 	r.views = newViews(sp, in.Start, r.window)
-	r.work.New = func() any { return &scratch{} }
+	w := &scratch{}
 	first, second := r.jobs()
 	own := r.portJobs()
 	for _, j := range append(slices.Clone(first), second...) {
 		r.total += float64(j.size())
 	}
 	r.buckets = len(first) + len(second) + len(own)
-	found, undecided, err := r.search(ctx, first, nil)
+	found, undecided, err := r.search(ctx, w, first, nil)
 	if err != nil {
 		return nil, err
 	}
-	ported, err := r.searchPorts(ctx, own, r.claims(found))
+	ported, err := r.searchPorts(ctx, w, own, r.claims(found))
 	if err != nil {
 		return nil, err
 	}
 	found = append(found, ported...)
-	more, open, err := r.search(ctx, second, r.claims(found))
+	more, open, err := r.search(ctx, w, second, r.claims(found))
 	if err != nil {
 		return nil, err
 	}
@@ -133,29 +131,6 @@ func (r *run) jobs() (first, second []job) {
 	return first, second
 }
 
-func (r *run) each(ctx context.Context, jobs []job, f func(ctx context.Context, i int, j job)) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(r.p.Workers)
-	// The largest first, or one worker would be left with it in the end.
-	order := make([]int, len(jobs))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(jobs[y].size(), jobs[x].size()) })
-	for _, i := range order {
-		j := jobs[i]
-		g.Go(func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			f(ctx, i, j)
-			r.step(j)
-			return ctx.Err()
-		})
-	}
-	return g.Wait()
-}
-
 func (r *run) step(j job) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -192,17 +167,22 @@ type openGroup struct {
 	meetings float64
 }
 
-func (r *run) search(ctx context.Context, jobs []job, skip func(int32, *Cell) bool) ([]find, []openGroup, error) {
+func (r *run) search(ctx context.Context, w *scratch, jobs []job, skip func(int32, *Cell) bool) ([]find, []openGroup, error) {
 	found := make([][]find, len(jobs))
 	open := make([][]openGroup, len(jobs))
-	err := r.each(ctx, jobs, func(ctx context.Context, i int, j job) {
+	// The largest first, or one worker would be left with it in the end.
+	order := everyIndex(len(jobs))
+	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(jobs[y].size(), jobs[x].size()) })
+	r.pool.share(ctx, w, len(jobs), func(k int, w *scratch) {
+		i := order[k]
+		j := jobs[i]
 		b := r.ix.bucketOf(j.kind, j.proto, j.port, j.segs, r.sp, r.window, skip)
-		b.work = r.work.Get().(*scratch)
-		defer r.work.Put(b.work)
+		b.work = w
 		found[i], open[i] = r.explore(ctx, b, 2*float64(r.buckets))
 		found[i] = append(found[i], r.slices(ctx, b)...)
+		r.step(j)
 	})
-	return slices.Concat(found...), slices.Concat(open...), err
+	return slices.Concat(found...), slices.Concat(open...), ctx.Err()
 }
 
 // explore finds the campaigns of one bucket: test all groups, settle the members of the strongest, take them out,
@@ -249,39 +229,65 @@ type field struct {
 // fields lists the groups of the bucket that are worth a test and have not failed one, the strongest first. It also counts those
 // that are large enough to be tested, worth it or not, and enters among the failed those that are not worth it.
 func (r *run) fields(ctx context.Context, b *bucket, failed map[uint64]bool) (fields []field, tests int) {
-	for _, st := range r.apart(b, spans(b.tracks, r.p.MinSources)) {
-		todo := slices.DeleteFunc(groups(b.tracks, st, r.window, r.p), func(g group) bool { return failed[g.key] })
-		if len(todo) == 0 || ctx.Err() != nil {
-			continue
+	places := r.apart(b, spans(b.tracks, r.p.MinSources))
+	made := make([]field, len(places))
+	unfit := make([][]uint64, len(places))
+	counts := make([]int, len(places))
+	r.pool.share(ctx, b.work, len(places), func(i int, w *scratch) {
+		made[i], unfit[i], counts[i] = r.fieldOf(ctx, b, w, places[i], failed)
+	})
+	for i := range places {
+		tests += counts[i]
+		for _, key := range unfit[i] {
+			failed[key] = true
 		}
-		a := newArena(b, st.tracks, st.span)
-		worth := todo[:0]
-		for _, g := range todo {
-			if g.expected >= minExpected {
-				tests++
-			}
-			s := a.look(a.feetOf(g.members))
-			g.blind, g.hopeful, g.blindly = chernoffBelow(s.expected, s.observed), s.hopeful, s.apart()
-			if g.hopeful || g.blindly {
-				worth = append(worth, g)
-			} else {
-				failed[g.key] = true
-			}
-		}
-		if len(worth) > 0 {
-			slices.SortStableFunc(worth, func(x, y group) int { return cmp.Compare(y.blind, x.blind) })
-			fields = append(fields, field{st.span, a, slices.Clone(worth)})
+		if len(made[i].groups) > 0 {
+			fields = append(fields, made[i])
 		}
 	}
 	slices.SortStableFunc(fields, func(x, y field) int { return cmp.Compare(y.groups[0].blind, x.groups[0].blind) })
 	return fields, tests
 }
 
+// fieldOf lists the groups of one span, the keys of those that are not worth a test, and how many are large enough for one.
+func (r *run) fieldOf(ctx context.Context, b *bucket, w *scratch, st spanTracks, failed map[uint64]bool) (f field, unfit []uint64, tests int) {
+	todo := slices.DeleteFunc(groups(b.tracks, st, b.time, r.p), func(g group) bool { return failed[g.key] })
+	if len(todo) == 0 || ctx.Err() != nil {
+		return f, nil, 0
+	}
+	a := newArena(b, w, st.tracks, st.span)
+	looks := make([]survey, len(todo))
+	r.pool.share(ctx, w, (len(todo)+looksAtOnce-1)/looksAtOnce, func(part int, w *scratch) {
+		own := a.on(w)
+		for i := part * looksAtOnce; i < min(len(todo), (part+1)*looksAtOnce); i++ {
+			looks[i] = own.look(own.feetOf(todo[i].members))
+		}
+	})
+	worth := todo[:0]
+	for i, g := range todo {
+		if g.expected >= minExpected {
+			tests++
+		}
+		s := looks[i]
+		g.blind, g.hopeful, g.blindly = chernoffBelow(s.expected, s.observed), s.hopeful, s.apart()
+		if g.hopeful || g.blindly {
+			worth = append(worth, g)
+		} else {
+			unfit = append(unfit, g.key)
+		}
+	}
+	slices.SortStableFunc(worth, func(x, y group) int { return cmp.Compare(y.blind, x.blind) })
+	return field{st.span, a, slices.Clone(worth)}, unfit, tests
+}
+
+// looksAtOnce is how many groups a worker looks at before another one may step in.
+const looksAtOnce = 16
+
 // sift goes once through the groups, and returns the campaigns it took out of the bucket. Paid is what evidence is
 // lowered by for all that was tested.
 func (r *run) sift(ctx context.Context, b *bucket, fields []field, failed map[uint64]bool, paid float64) (found []find, open []openGroup) {
 	for _, f := range fields {
-		a := f.a
+		a := f.a.on(b.work)
 		gone := func(g group) bool {
 			// Its evidence may be that of the campaign that was taken out: the next round tests the rest anew.
 			return ctx.Err() != nil || slices.ContainsFunc(g.members, func(i int32) bool { return b.tracks[i] == nil })
@@ -315,15 +321,28 @@ func (r *run) sift(ctx context.Context, b *bucket, fields []field, failed map[ui
 		slices.SortStableFunc(rest, func(x, y group) int { return cmp.Compare(y.expected, x.expected) })
 		var done []group
 		for _, g := range rest {
-			if gone(g) || slices.ContainsFunc(done, func(d group) bool { return d.covers(b, g) }) {
-				continue
+			if !gone(g) && !slices.ContainsFunc(done, func(d group) bool { return d.covers(b, g) }) {
+				done = append(done, g)
 			}
-			done = append(done, g)
-			try(g, r.proveHeldOut(b, a, g, paid))
+		}
+		for len(done) > 0 && ctx.Err() == nil {
+			// What a test says does not depend on what others said before it, only whether it is still asked.
+			now := done[:min(len(done), testsAtOnce)]
+			done = done[len(now):]
+			says := make([]verdict, len(now))
+			r.pool.share(ctx, b.work, len(now), func(i int, w *scratch) { says[i] = r.proveHeldOut(b, a.on(w), now[i], paid) })
+			for i, g := range now {
+				if !gone(g) {
+					try(g, says[i])
+				}
+			}
 		}
 	}
 	return found, open
 }
+
+// testsAtOnce is how many held-out tests are made before what they say is looked at.
+const testsAtOnce = 8
 
 // promising adds to the undecided groups one that failed its tests although hardly anybody met. Of groups with the same
 // members the one that expected more stays.
@@ -422,7 +441,7 @@ func (r *run) strengthen(b *bucket, f *find, fields []field, paid float64) {
 		member[t] = true
 	}
 	looked := 0
-	a := fields[at].a
+	a := fields[at].a.on(b.work)
 	for _, g := range fields[at].groups {
 		in := 0
 		for _, i := range g.members {

@@ -1,6 +1,9 @@
 package detect
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // sliceLevels is how often the window is halved when the cells themselves, and not only the sources, are cut in time.
 const sliceLevels = 5
@@ -17,17 +20,20 @@ func (r *run) slices(ctx context.Context, b *bucket) (found []find) {
 	for level := 1; level <= sliceLevels && len(found) == 0; level++ {
 		width := uint64(r.window)>>level + 1
 		for half := range uint64(2) {
-			for _, s := range b.slices(width, half*width/2, r) {
-				if ctx.Err() != nil {
-					return found
-				}
-				more, _ := r.explore(ctx, s, 2*float64(r.buckets)*float64(total))
-				for i := range more {
-					more[i].sliced = true
-				}
-				found = append(found, more...)
-			}
+			all := b.slices(width, half*width/2, r)
+			more := make([][]find, len(all))
+			r.pool.share(ctx, b.work, len(all), func(i int, w *scratch) {
+				s := all[i]
+				all[i] = nil // so that its memory is free when it is done
+				s.work = w
+				s.finish(r)
+				more[i], _ = r.explore(ctx, s, 2*float64(r.buckets)*float64(total))
+			})
+			found = append(found, slices.Concat(more...)...)
 		}
+	}
+	for i := range found {
+		found[i].sliced = true
 	}
 	return found
 }
@@ -37,50 +43,47 @@ func (r *run) slices(ctx context.Context, b *bucket) (found []find) {
 func (b *bucket) slices(width, shift uint64, r *run) []*bucket {
 	n := (uint64(r.window)+shift)/width + 1
 	out := make([]*bucket, n)
+	for k := range out {
+		from := uint64(k) * width
+		out[k] = &bucket{kind: b.kind, proto: b.proto, port: b.port, keys: b.keys, time: frame{max(shift, from) - shift, from + width - shift, 0}}
+	}
+	count := make([]int, n)
 	parts := make([]*track, n)
-	var used []uint64
 	for _, t := range b.tracks {
 		if t == nil || uint64(t.last-t.first) < width-shift || t.last == ^uint32(0) {
 			continue
 		}
+		clear(count)
+		for _, at := range t.times {
+			if k := (uint64(at) + shift) / width; k < n {
+				count[k]++
+			}
+		}
+		for k, cells := range count {
+			lasts := out[k].time.hi - out[k].time.lo
+			if parts[k] = nil; cells >= 2 && uint64(t.last-t.first) >= lasts {
+				parts[k] = &track{sources: t.sources, class: t.class, first: ^uint32(0), cells: make([]uint64, 0, cells), times: make([]uint32, 0, cells)}
+				out[k].tracks = append(out[k].tracks, parts[k])
+			}
+		}
 		for i, at := range t.times {
 			k := (uint64(at) + shift) / width
-			if k >= n {
+			if k >= n || parts[k] == nil {
 				continue
-			}
-			if parts[k] == nil {
-				parts[k] = &track{sources: t.sources, class: t.class, first: ^uint32(0)}
-				used = append(used, k)
 			}
 			c := parts[k]
 			c.cells = append(c.cells, t.cells[i])
 			c.times = append(c.times, at)
 			c.first, c.last = min(c.first, at), max(c.last, at)
 		}
-		for _, k := range used {
-			lasts := width
-			if k == 0 {
-				lasts = width - shift
-			}
-			if c := parts[k]; len(c.cells) >= 2 && uint64(t.last-t.first) >= lasts {
-				if out[k] == nil {
-					out[k] = &bucket{kind: b.kind, proto: b.proto, port: b.port, keys: b.keys, work: b.work}
-				}
-				out[k].tracks = append(out[k].tracks, c)
-			}
-			parts[k] = nil
-		}
-		used = used[:0]
 	}
-	var busy []*bucket
-	for _, s := range out {
-		if s != nil && len(s.tracks) >= r.p.MinSources {
-			for _, c := range s.tracks {
-				c.finish(r.sp, r.window)
-				c.class[3] = hash(c.class[2], s.habit(c))
-			}
-			busy = append(busy, s)
-		}
+	return slices.DeleteFunc(out, func(s *bucket) bool { return len(s.tracks) < r.p.MinSources })
+}
+
+// finish describes the tracks of a slice.
+func (b *bucket) finish(r *run) {
+	for _, c := range b.tracks {
+		c.finish(r.sp, r.window)
+		c.class[3] = hash(c.class[2], b.habit(c))
 	}
-	return busy
 }

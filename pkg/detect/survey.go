@@ -1,6 +1,9 @@
 package detect
 
-import "math"
+import (
+	"math"
+	"sync"
+)
 
 // survey is a first look at a group, which decides what is worth a test. It decides nothing about evidence: every group
 // that could be tested is paid for, whether the survey lets it through or not.
@@ -25,8 +28,9 @@ func (s survey) apart() bool {
 // maxSurveyed bounds the cells that a survey counts: of larger groups it looks at one address in sixteen.
 const maxSurveyed = 1 << 21
 
-// thinned is an arena's feet on one address in sixteen.
+// thinned is an arena's feet on one address in sixteen, made when it is first asked for.
 type thinned struct {
+	once  sync.Once
 	feet  []foot
 	width float64 // addresses
 }
@@ -35,25 +39,28 @@ const thinness = 16
 
 // sample returns the feet cut to a fixed sixteenth of the addresses.
 func (a *arena) sample() *thinned {
-	if a.thin != nil {
-		return a.thin
-	}
-	a.thin = &thinned{feet: make([]foot, len(a.feet))}
-	in := make([]bool, a.width)
-	for i := range in {
-		if in[i] = hash(uint64(a.span.lo)+uint64(i))%thinness == 0; in[i] {
-			a.thin.width++
-		}
-	}
-	for i := range a.feet {
-		var cells []uint32
-		for _, c := range a.feet[i].cells {
-			if in[c%a.width] {
-				cells = append(cells, c)
+	a.thin.once.Do(func() {
+		a.thin.feet = make([]foot, len(a.feet))
+		in := make([]bool, a.width)
+		for i := range in {
+			if in[i] = hash(uint64(a.span.lo)+uint64(i))%thinness == 0; in[i] {
+				a.thin.width++
 			}
 		}
-		a.thin.feet[i] = foot{cells, a.tallyKeys(cells)}
-	}
+		for i := range a.feet {
+			var cells []uint32
+			rest := a.feet[i].cells
+			for _, k := range a.feet[i].keys {
+				for _, c := range rest[:int(k.n)] {
+					if in[c-k.key*a.width] {
+						cells = append(cells, c)
+					}
+				}
+				rest = rest[int(k.n):]
+			}
+			a.thin.feet[i] = foot{cells, a.tallyKeys(nil, cells)}
+		}
+	})
 	return a.thin
 }
 
@@ -65,34 +72,21 @@ func (a *arena) look(chosen []int) survey {
 			feet, n, scale = t.feet, t.width, float64(a.width)/t.width
 		}
 	}
-	var s survey
-	for _, i := range chosen {
-		for _, c := range feet[i].cells {
-			s.observed += float64(a.count[c])
-			a.count[c]++
-		}
-		for _, k := range feet[i].keys {
-			a.sum[k.key] += k.n
-		}
-	}
+	s := survey{observed: a.enter(feet, chosen)}
 	clump := a.clumps(feet, chosen)
 	var below [3]float64
 	var clumped, able float64
 	for _, i := range chosen {
-		var e, o float64
-		for _, k := range feet[i].keys {
-			e += k.n * (a.sum[k.key] - k.n) / n
-		}
-		for _, c := range feet[i].cells {
-			o += float64(a.count[c] - 1)
-		}
+		e := a.expects(feet[i], n)
 		s.expected += e / 2
 		phi := clump(i)
 		clumped += e / 2 * phi
-		if n := float64(len(feet[i].cells)); e > n*n {
+		cells := float64(len(feet[i].cells))
+		if e > cells*cells {
 			continue // With λ > n it could not stand out, member or not.
 		}
 		able++
+		o := float64(a.met(feet[i].cells)) - cells
 		z := (o - e) / math.Sqrt(phi*(e+phi))
 		for d := range below {
 			if z < -float64(d+1) {
@@ -100,8 +94,7 @@ func (a *arena) look(chosen []int) survey {
 			}
 		}
 	}
-	a.clear(feet, chosen)
-	a.clearSums(feet, chosen)
+	a.wipe(feet, chosen)
 	for d, share := range [3]float64{0.159, 0.0228, 0.00135} {
 		chance := share * able
 		s.hopeful = s.hopeful || below[d] > chance+2*math.Sqrt(chance)+2
@@ -112,6 +105,14 @@ func (a *arena) look(chosen []int) survey {
 	}
 	s.expected, s.observed = s.expected*scale, s.observed*scale
 	return s
+}
+
+// expects is how often a foot that was entered meets the others if they are independent.
+func (a *arena) expects(f foot, n float64) (e float64) {
+	for _, k := range f.keys {
+		e += k.n * (a.sum[k.key] - k.n)
+	}
+	return e / n
 }
 
 // clumps returns how many cells a foot of the group shares at once where it meets somebody: 1 for scattered cells, of runs the

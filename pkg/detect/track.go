@@ -28,6 +28,7 @@ type bucket struct {
 	port   uint16
 	keys   []uint64 // what the key number of a cell stands for: port, or port<<32 | object
 	tracks []*track
+	time   frame
 	work   *scratch // of the worker that explores it
 }
 
@@ -226,7 +227,7 @@ func classes(b *Behaviour) [3]uint64 {
 
 // bucketOf builds the bucket of these segments; skip says which cells are spoken for.
 func (ix *index) bucketOf(k kind, proto int8, port uint16, segs []segment, sp *space, window uint32, skip func(source int32, c *Cell) bool) *bucket {
-	b := &bucket{kind: k, proto: proto, port: port}
+	b := &bucket{kind: k, proto: proto, port: port, time: frame{0, uint64(window), timeLevels}}
 	numbers := map[uint64]uint32{}
 	for _, s := range segs {
 		t := &track{sources: []int32{s.source}, class: [4]uint64(append(ix.class[s.source][:], 0)), first: ^uint32(0)}

@@ -23,7 +23,7 @@ type arena struct {
 	track []*track // of foot i
 	sides *sides
 	thin  *thinned // a sample of the addresses
-	at    []int32  // foot of track i of the bucket, -1 where it has none
+	of    []int32  // the track of the bucket that foot i is of, ascending
 }
 
 // scratch is the counters of one worker, and room for what a test needs for a moment. Arenas of one bucket share them: whoever
@@ -31,6 +31,7 @@ type arena struct {
 type scratch struct {
 	count     []uint32
 	sum, sum2 []float64
+	number    []uint32 // by key of a bucket
 	fold      [2]foldRoom
 }
 
@@ -89,7 +90,8 @@ type sideKey struct {
 }
 
 type sideTable struct {
-	of        []uint8 // by address
+	of        []uint8    // by address: 0, 1, or 2 for neither
+	in        [2][]uint8 // by address: 1 in that half, else 0
 	addresses [2]float64
 }
 
@@ -104,12 +106,20 @@ func (a *arena) sub(members []int) *arena {
 	return &s
 }
 
-// feetOf returns the feet of tracks of the bucket, given by their place in it.
+// feetOf returns the feet of tracks of the bucket, given by their places in it, ascending.
 func (a *arena) feetOf(members []int32) []int {
 	feet := make([]int, 0, len(members))
+	at := 0 // feet before it are of tracks before the member
 	for _, i := range members {
-		if k := a.at[i]; k >= 0 {
-			feet = append(feet, int(k))
+		// Double the stride until it is past the member, then halve it: next to nothing where the members are dense, and little
+		// where they are not.
+		hi := at + 1
+		for hi < len(a.of) && a.of[hi] < i {
+			at, hi = hi, hi+2*(hi-at)
+		}
+		k, ok := slices.BinarySearch(a.of[at:min(hi+1, len(a.of))], i)
+		if at += k; ok {
+			feet = append(feet, at)
 		}
 	}
 	return feet
@@ -147,25 +157,23 @@ const (
 
 // newArena cuts the tracks to s, counting with w.
 func newArena(b *bucket, w *scratch, members []int32, s span) *arena {
-	a := &arena{span: s, width: s.size(), keys: len(b.keys), sides: &sides{known: map[sideKey]*sideTable{}}, thin: &thinned{}}
-	remap := a.chooseKeys(b, members)
-	a.ports = make([]uint16, a.keys)
-	for k := range b.keys {
-		if remap == nil {
-			a.ports[k] = b.portOf(uint64(k) << 32)
-		} else if to := remap[k]; to != leftOut {
-			a.ports[to] = b.portOf(uint64(k) << 32)
-		}
-	}
-	a.at = make([]int32, len(b.tracks))
-	for i := range a.at {
-		a.at[i] = -1
-	}
+	a := &arena{span: s, width: s.size(), keys: 1, work: w, sides: &sides{known: map[sideKey]*sideTable{}}, thin: &thinned{}}
 	most := 0
 	for _, i := range members {
 		if t := b.tracks[i]; t != nil {
 			most += len(t.cells)
 		}
+	}
+	var chosen []uint32
+	if len(b.keys) > 1 {
+		chosen = w.chooseKeys(b, members, a.room(most))
+		a.keys = max(1, len(chosen))
+	}
+	a.ports = make([]uint16, a.keys)
+	a.ports[0] = b.portOf(0)
+	for to, k := range chosen {
+		w.number[k] = uint32(to) + 1
+		a.ports[to] = b.portOf(uint64(k) << 32)
 	}
 	room := make([]uint32, 0, most)
 	for _, i := range members {
@@ -174,90 +182,90 @@ func newArena(b *bucket, w *scratch, members []int32, s span) *arena {
 			continue
 		}
 		var f foot
-		f.cells, room = a.cut(room, t.cells, remap)
+		f.cells, room = a.cut(room, t, len(b.keys) > 1)
 		if len(f.cells) == 0 {
 			continue
 		}
-		if f.keys = t.tally; remap != nil || len(f.cells) < len(t.cells) {
+		if f.keys = t.tally; len(b.keys) > 1 || len(f.cells) < len(t.cells) {
 			f.keys = a.tallyKeys(nil, f.cells)
 		}
-		a.at[i] = int32(len(a.feet))
+		a.of = append(a.of, i)
 		a.feet = append(a.feet, f)
 		a.track = append(a.track, t)
 	}
-	a.work = w
+	for _, k := range chosen {
+		w.number[k] = 0
+	}
 	a.count, a.sum, a.sum2 = w.reserve(a.keys*int(a.width), a.keys)
 	return a
 }
 
-// cut numbers the cells of a track that lie in the arena, behind what is in the room already.
-func (a *arena) cut(room []uint32, cells []uint64, remap []uint32) (out, rest []uint32) {
-	from := len(room)
-	for _, c := range cells {
-		key, target := uint32(c>>32), uint32(c)
-		if target < a.span.lo || target >= a.span.hi {
-			continue
-		}
-		if remap != nil {
-			if key = remap[key]; key == leftOut {
-				continue
-			}
-		}
-		room = append(room, key*a.width+target-a.span.lo)
-	}
-	out = room[from:len(room):len(room)]
-	if remap != nil {
-		slices.Sort(out)
-	}
-	return out, room
+// room is how many keys an arena of footprints of so many cells has room for.
+func (a *arena) room(cells int) int {
+	width := uint64(a.width)
+	room := min(maxArena, max(smallArena, roomPerFoot*uint64(cells))) / width
+	return int(max(1, room, min(fewKeys, maxArena/width)))
 }
 
-// leftOut is the new number of a key that has none.
-const leftOut = ^uint32(0)
-
-// chooseKeys returns the new number of every key of the bucket, nil where all are kept. Which are kept depends on who used them
-// how much, not on who met whom.
-func (a *arena) chooseKeys(b *bucket, members []int32) []uint32 {
-	if uint64(a.keys)*uint64(a.width) <= smallArena {
-		return nil
-	}
-	type use struct {
-		key     uint32
-		users   int
-		sum, sq float64
-	}
-	uses := make([]use, a.keys)
-	total := 0
-	for _, i := range members {
-		if t := b.tracks[i]; t != nil {
-			total += len(t.cells)
-			for _, k := range t.tally {
-				u := &uses[k.key]
-				u.users++
-				u.sum, u.sq = u.sum+k.n, u.sq+k.n*k.n
+// cut numbers the cells of a track that lie in the arena, behind what is in the room already. Numbers of keys are in the scratch, one
+// too many, where there are several keys.
+func (a *arena) cut(room []uint32, t *track, several bool) (out, rest []uint32) {
+	from := len(room)
+	cells := t.cells
+	for _, k := range t.tally {
+		base := uint32(0)
+		if several {
+			to := a.work.number[k.key]
+			if to == 0 {
+				cells = cells[int(k.n):]
+				continue
+			}
+			base = (to - 1) * a.width
+		}
+		for _, c := range cells[:int(k.n)] {
+			if at := uint32(c) - a.span.lo; at < a.width {
+				room = append(room, base+at)
 			}
 		}
+		cells = cells[int(k.n):]
 	}
-	room := int(min(maxArena, max(smallArena, roomPerFoot*uint64(total))) / uint64(a.width))
-	room = max(1, room, min(fewKeys, maxArena/int(a.width)))
-	if room >= a.keys {
-		return nil
+	return room[from:len(room):len(room)], room
+}
+
+// chooseKeys returns the keys of the bucket that the members used, ascending; if there are more than room, those on which the members
+// expect most meetings. Which are kept depends on who used them how much, not on who met whom.
+func (w *scratch) chooseKeys(b *bucket, members []int32, room int) []uint32 {
+	if len(w.number) < len(b.keys) {
+		w.number = make([]uint32, len(b.keys))
 	}
-	for k := range uses {
-		uses[k].key = uint32(k)
+	w.reserve(0, len(b.keys))
+	var used []uint32
+	for _, i := range members {
+		t := b.tracks[i]
+		if t == nil {
+			continue
+		}
+		for _, k := range t.tally {
+			if w.sum[k.key] == 0 {
+				used = append(used, k.key)
+			}
+			w.sum[k.key] += k.n
+			w.sum2[k.key] += k.n * k.n
+		}
 	}
-	slices.SortFunc(uses, func(x, y use) int {
-		return cmp.Or(cmp.Compare(y.sum*y.sum-y.sq, x.sum*x.sum-x.sq), cmp.Compare(y.users, x.users), cmp.Compare(x.key, y.key))
-	})
-	remap := make([]uint32, a.keys)
-	for k := range remap {
-		remap[k] = leftOut
+	kept := used
+	if len(used) > room {
+		expect := func(k uint32) float64 { return w.sum[k]*w.sum[k] - w.sum2[k] }
+		slices.SortFunc(used, func(x, y uint32) int {
+			return cmp.Or(cmp.Compare(expect(y), expect(x)), cmp.Compare(w.sum[y], w.sum[x]), cmp.Compare(x, y))
+		})
+		kept = used[:room]
 	}
-	for i, u := range uses[:room] {
-		remap[u.key] = uint32(i)
+	for _, k := range used {
+		w.sum[k], w.sum2[k] = 0, 0
 	}
-	a.keys = room
-	return remap
+	slices.Sort(kept)
+	return kept
 }
 
 // tallyKeys counts sorted cells by key, behind what is in the room already.
@@ -392,21 +400,20 @@ func (a *arena) clear(feet []foot, chosen []int) {
 const maxHalf = 1 << 20
 
 // halves splits the addresses of the arena into two by a hash over chunks of 1<<shift addresses and cuts
-// every foot in two. It returns the addresses in each half, and the half of each address; 2 is neither. What it returns lasts
+// every foot in two. It returns the number of addresses in each half, and for each address of the arena 1 where it is in that half. What it returns lasts
 // until the next call on the same counters.
-func (a *arena) halves(seed uint64, shift uint, chosen []int) (fold [2][]foot, addresses [2]float64, side []uint8) {
+func (a *arena) halves(seed uint64, shift uint, chosen []int) (fold [2][]foot, addresses [2]float64, in [2][]uint8) {
 	part := 0.5
 	if n := float64(cellsOf(a.feet, chosen)); n > 2*maxHalf {
 		part = maxHalf / n
 	}
 	table := a.split(sideKey{seed, shift, part})
-	side, addresses = table.of, table.addresses
 	cells := cellsOf(a.feet, chosen)
 	rooms := [2]*foldRoom{a.work.fold[0].empty(len(a.feet), cells), a.work.fold[1].empty(len(a.feet), cells)}
 	for _, i := range chosen {
-		a.foldFoot(i, side, rooms)
+		a.foldFoot(i, table.of, rooms)
 	}
-	return [2][]foot{rooms[0].feet, rooms[1].feet}, addresses, side
+	return [2][]foot{rooms[0].feet, rooms[1].feet}, table.addresses, table.in
 }
 
 // foldFoot cuts one foot in two.
@@ -442,16 +449,16 @@ func (a *arena) split(k sideKey) *sideTable {
 	if t := a.sides.known[k]; t != nil {
 		return t
 	}
-	t := &sideTable{of: make([]uint8, a.width)}
+	t := &sideTable{of: make([]uint8, a.width), in: [2][]uint8{make([]uint8, a.width), make([]uint8, a.width)}}
+	var h uint8
 	for i := range t.of {
-		switch u := float64(hash(k.seed, uint64(i>>k.shift))) / (1 << 64); {
-		case u < k.part:
-			t.addresses[0]++
-		case u < 2*k.part:
-			t.of[i] = 1
-			t.addresses[1]++
-		default:
-			t.of[i] = 2
+		if i&(1<<k.shift-1) == 0 {
+			u := float64(hash(k.seed, uint64(i>>k.shift))) / (1 << 64)
+			h = uint8(min(2, int(u/k.part)))
+		}
+		if t.of[i] = h; h < 2 {
+			t.in[h][i] = 1
+			t.addresses[h]++
 		}
 	}
 	a.sides.known[k] = t
@@ -464,7 +471,7 @@ func (a *arena) split(k sideKey) *sideTable {
 // what it returns says nothing on the cells it was given: it was chosen by them.
 func (a *arena) peel(feet []foot, chosen []int, n float64, least int) []int {
 	set := slices.Clone(chosen)
-	best, bestScore := set, -1.0
+	best, bestScore := slices.Clone(set), -1.0
 	z := make([]float64, len(feet))
 	a.enter(feet, set)
 	for len(set) >= least {
@@ -475,14 +482,49 @@ func (a *arena) peel(feet []foot, chosen []int, n float64, least int) []int {
 		if chernoffBelow(expected, 0) <= bestScore {
 			break // Nothing that is left could reach more.
 		}
-		slices.SortFunc(set, func(i, j int) int { return cmp.Or(cmp.Compare(z[i], z[j]), cmp.Compare(i, j)) })
-		stay := len(set) - max(1, len(set)/10)
+		// Small sets go step by step: what is left then is what is tested.
+		share := 10
+		if len(set) > 500 {
+			share = 5
+		}
+		stay := len(set) - max(1, len(set)/share)
+		lowest(set, stay, func(i, j int) bool { return z[i] < z[j] || z[i] == z[j] && i < j })
 		a.leave(feet, set[stay:])
 		set = set[:stay]
 	}
 	a.wipe(feet, set)
 	slices.Sort(best)
 	return best
+}
+
+// lowest brings the n lowest elements of a list to its front, in no order (Hoare's FIND, CACM 4, 1961). Less must be a strict total
+// order, so that which they are is certain.
+func lowest(list []int, n int, less func(i, j int) bool) {
+	lo, hi := 0, len(list)-1
+	for lo < hi {
+		pivot := list[lo+(hi-lo)/2]
+		i, j := lo, hi
+		for i <= j {
+			for less(list[i], pivot) {
+				i++
+			}
+			for less(pivot, list[j]) {
+				j--
+			}
+			if i <= j {
+				list[i], list[j] = list[j], list[i]
+				i, j = i+1, j-1
+			}
+		}
+		switch {
+		case n <= j:
+			hi = j
+		case n >= i:
+			lo = i
+		default:
+			return
+		}
+	}
 }
 
 // scores fills z[i] with (observed - expected)/√expected of every foot in the set against the rest of the set, which was
@@ -562,32 +604,24 @@ func (a *arena) against(feet []foot, set, chosen []int, in []bool, n float64, f 
 // rotation is the rotation null: every footprint is moved by a random rotation of the arena's addresses, by a
 // multiple of its own grid, which keeps its structure and destroys any agreement with the others. Rotations make
 // the overlaps of pairs uncorrelated, so that the variance needs few surrogates. It returns mean and variance of the
-// observed overlap among surrogates, the variance raised to its upper 95 % bound.
-func (a *arena) rotation(feet []foot, chosen []int, side func(uint32) bool, observed float64, rng *rand.Rand, surrogates int, enough float64) (mean, variance float64) {
+// observed overlap among surrogates, the variance raised to its upper 95 % bound. Where half is not nil only coincidences on
+// addresses count for which it is 1; it is 0 for the others.
+func (a *arena) rotation(feet []foot, chosen []int, half []uint8, observed float64, rng *rand.Rand, surrogates int, enough float64) (mean, variance float64) {
 	values := make([]float64, 0, surrogates)
 	wipe := a.wiping(cellsOf(feet, chosen))
 	var touched []uint32
 	for len(values) < surrogates && !hopeless(values, observed, enough) {
 		var o uint64
-		touched = touched[:0]
 		for _, i := range chosen {
 			turn := a.turn(a.track[i], rng)
 			rest := feet[i].cells
 			for _, k := range feet[i].keys {
 				base := k.key * a.width
-				for _, c := range rest[:int(k.n)] {
-					at, ok := turn.move(c - base)
-					if !ok || side != nil && !side(at) {
-						continue
-					}
-					to := base + at
-					o += uint64(a.count[to])
-					a.count[to]++
-					if !wipe {
-						touched = append(touched, to)
-					}
-				}
+				o += turn.put(rest[:int(k.n)], base, a.count[base:base+a.width], half)
 				rest = rest[int(k.n):]
+			}
+			if !wipe {
+				touched = turn.places(touched, feet[i], a.width)
 			}
 		}
 		if wipe {
@@ -596,6 +630,7 @@ func (a *arena) rotation(feet []foot, chosen []int, side func(uint32) bool, obse
 		for _, c := range touched {
 			a.count[c] = 0
 		}
+		touched = touched[:0]
 		values = append(values, float64(o))
 	}
 	return moments(values)
@@ -631,6 +666,46 @@ func (t turn) move(at uint32) (uint32, bool) {
 		at -= t.circle
 	}
 	return at, at < t.width
+}
+
+// put counts sorted cells of one key, whose first is base, where they come to lie, and returns how many of those that were counted
+// before they meet. No branch depends on where a cell lies: half of them would be guessed wrong.
+func (t turn) put(cells []uint32, base uint32, count []uint32, half []uint8) (met uint64) {
+	over, _ := slices.BinarySearch(cells, base+t.circle-t.shift)
+	for _, part := range [2]struct {
+		cells []uint32
+		shift uint32
+	}{{cells[:over], t.shift}, {cells[over:], t.shift - t.circle}} {
+		from := part.shift - base
+		if half == nil {
+			for _, c := range part.cells {
+				if at := int(c + from); at < len(count) {
+					met += uint64(count[at])
+					count[at]++
+				}
+			}
+			continue
+		}
+		for _, c := range part.cells {
+			if at := int(c + from); at < len(count) {
+				n, one := count[at], uint32(half[at])
+				met += uint64(n * one)
+				count[at] = n + one
+			}
+		}
+	}
+	return met
+}
+
+// places lists the cells of the arena where a foot comes to lie, behind those in the list.
+func (t turn) places(list []uint32, f foot, width uint32) []uint32 {
+	for _, c := range f.cells {
+		base := c - c%width
+		if at, ok := t.move(c - base); ok {
+			list = append(list, base+at)
+		}
+	}
+	return list
 }
 
 // turn draws a rotation for a track, by a multiple of its grid.

@@ -67,8 +67,8 @@ func noTests() Tests {
 }
 
 // rotated returns evidence and z of the rotation null.
-func (a *arena) rotated(feet []foot, members []int, side func(uint32) bool, observed float64, seed uint64, surrogates int, enough float64) (evidence, z float64) {
-	mean, variance := a.rotation(feet, members, side, observed, newRand(seed), surrogates, enough)
+func (a *arena) rotated(feet []foot, members []int, half []uint8, observed float64, seed uint64, surrogates int, enough float64) (evidence, z float64) {
+	mean, variance := a.rotation(feet, members, half, observed, newRand(seed), surrogates, enough)
 	if mean <= observed {
 		return 0, 0
 	}
@@ -165,7 +165,7 @@ func (a *arena) heldOut(members []int, seed uint64, p Params, enough float64) ve
 	}
 	a = a.sub(members)
 	members = a.everyone()
-	fold, addresses, side := a.halves(hash(p.Seed, uint64(a.span.lo), uint64(a.span.hi)), shift, members)
+	fold, addresses, half := a.halves(hash(p.Seed, uint64(a.span.lo), uint64(a.span.hi)), shift, members)
 	v.evidence = math.Inf(1)
 	v.tests.HeldOut, v.tests.Rotation = math.Inf(1), math.Inf(1)
 	var o, e float64
@@ -186,7 +186,7 @@ func (a *arena) heldOut(members []int, seed uint64, p Params, enough float64) ve
 			return v
 		}
 		e, o = e+expected, o+observed
-		r, z := a.rotated(a.feet, chosen, func(at uint32) bool { return int(side[at]) == test }, observed, hash(seed, uint64(test)), p.Surrogates, enough)
+		r, z := a.rotated(a.feet, chosen, half[test], observed, hash(seed, uint64(test)), p.Surrogates, enough)
 		if r < v.tests.Rotation {
 			v.tests.Rotation, v.tests.RotationZ = r, z
 		}

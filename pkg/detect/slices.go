@@ -82,8 +82,9 @@ func (b *bucket) slices(width, shift uint64, r *run) []*bucket {
 
 // finish describes the tracks of a slice.
 func (b *bucket) finish(r *run) {
+	var room []uint32
 	for _, c := range b.tracks {
-		c.finish(r.sp, r.window)
+		room = c.finishIn(r.sp, r.window, room)
 		c.class[3] = hash(c.class[2], b.habit(c))
 	}
 }

@@ -229,8 +229,12 @@ func classes(b *Behaviour) [3]uint64 {
 func (ix *index) bucketOf(k kind, proto int8, port uint16, segs []segment, sp *space, window uint32, skip func(source int32, c *Cell) bool) *bucket {
 	b := &bucket{kind: k, proto: proto, port: port, time: frame{0, uint64(window), timeLevels}}
 	numbers := map[uint64]uint32{}
+	var room []uint32
 	for _, s := range segs {
-		t := &track{sources: []int32{s.source}, class: [4]uint64(append(ix.class[s.source][:], 0)), first: ^uint32(0)}
+		t := &track{
+			sources: []int32{s.source}, class: [4]uint64(append(ix.class[s.source][:], 0)), first: ^uint32(0),
+			cells: make([]uint64, 0, len(s.cells)), times: make([]uint32, 0, len(s.cells)),
+		}
 		for i := range s.cells {
 			c := &s.cells[i]
 			if k == perObject && c.Object == 0 || skip != nil && skip(s.source, c) {
@@ -257,7 +261,7 @@ func (ix *index) bucketOf(k kind, proto int8, port uint16, segs []segment, sp *s
 		if len(t.cells) < 2 {
 			continue
 		}
-		t.finish(sp, window)
+		room = t.finishIn(sp, window, room)
 		t.class[3] = hash(t.class[2], b.habit(t))
 		b.tracks = append(b.tracks, t)
 	}
@@ -319,17 +323,25 @@ func (t *track) sort() {
 
 // finish sorts the track's cells and derives hull and shape.
 func (t *track) finish(sp *space, window uint32) {
+	t.finishIn(sp, window, nil)
+}
+
+// finishIn does so with room for its targets, which it returns.
+func (t *track) finishIn(sp *space, window uint32, room []uint32) []uint32 {
 	for i := 1; i < len(t.cells); i++ {
 		if t.cells[i-1] >= t.cells[i] {
 			t.sort()
 			break
 		}
 	}
-	targets := make([]uint32, len(t.cells))
-	for i, c := range t.cells {
-		targets[i] = uint32(c)
+	room = room[:0]
+	for _, c := range t.cells {
+		room = append(room, uint32(c))
 	}
-	slices.Sort(targets)
+	targets := room
+	if t.cells[0]>>32 != t.cells[len(t.cells)-1]>>32 {
+		slices.Sort(targets)
+	}
 	// The hull is where its cells are, not where its targets are: a target touched on many ports counts as often.
 	t.path = sp.hull(targets, loose)
 	targets = slices.Compact(targets)
@@ -341,6 +353,7 @@ func (t *track) finish(sp *space, window uint32) {
 		t.shape, t.run, t.align = shapeScatter, 1, 1
 	}
 	t.busy = uint64(t.last-t.first)*2 >= uint64(window)
+	return room
 }
 
 // count tallies the sorted cells by key.
@@ -369,37 +382,65 @@ func (t *track) describe(targets []uint32, first uint32) {
 		return
 	}
 	// Runs allow single holes, which is what loss leaves.
-	var runs []span
-	start := targets[0]
-	gaps := map[uint32]int{}
-	for i := 1; i <= len(targets); i++ {
-		if i < len(targets) {
-			gaps[targets[i]-targets[i-1]]++
-			if targets[i]-targets[i-1] <= 2 {
-				continue
-			}
-		}
-		runs = append(runs, span{start, targets[i-1] + 1})
-		if i < len(targets) {
-			start = targets[i]
+	n := 1
+	for i := 1; i < len(targets); i++ {
+		if targets[i]-targets[i-1] > 2 {
+			n++
 		}
 	}
 	// A random sampler that covers a share d of its hull has runs too, of about 1/(1-d)² addresses.
 	hull := float64(targets[len(targets)-1]-targets[0]) + 1
 	d := float64(len(targets)) / hull
 	chance := 1 / max(1e-9, (1-d)*(1-d))
-	mean := float64(len(targets)) / float64(len(runs))
-	if mean >= 4 && (len(runs) == 1 || mean >= 4*chance) {
+	mean := float64(len(targets)) / float64(n)
+	if mean >= 4 && (n == 1 || mean >= 4*chance) {
 		t.shape = shapeRuns
-		t.run, t.align = runGrid(runs, first)
+		t.run, t.align = runGrid(runsOf(targets, n), first)
 		return
 	}
-	for g, n := range gaps {
-		if g > 2 && float64(n) >= 0.6*float64(len(targets)-1) && len(targets) >= 8 {
-			t.shape = shapeStride
-			t.run = 1
+	if strides(targets) {
+		t.shape = shapeStride
+	}
+}
+
+// runsOf returns the n runs of sorted targets.
+func runsOf(targets []uint32, n int) []span {
+	runs := make([]span, 0, n)
+	start := 0
+	for i := 1; i <= len(targets); i++ {
+		if i == len(targets) || targets[i]-targets[i-1] > 2 {
+			runs = append(runs, span{targets[start], targets[i-1] + 1})
+			start = i
 		}
 	}
+	return runs
+}
+
+// strides tells whether one step beyond two makes six in ten of the steps between sorted targets. Only the winner of a majority vote
+// can (Boyer and Moore 1981).
+func strides(targets []uint32) bool {
+	if len(targets) < 8 {
+		return false
+	}
+	var step uint32
+	votes := 0
+	for i := 1; i < len(targets); i++ {
+		switch g := targets[i] - targets[i-1]; {
+		case votes == 0:
+			step, votes = g, 1
+		case g == step:
+			votes++
+		default:
+			votes--
+		}
+	}
+	n := 0
+	for i := 1; i < len(targets); i++ {
+		if targets[i]-targets[i-1] == step {
+			n++
+		}
+	}
+	return step > 2 && float64(n) >= 0.6*float64(len(targets)-1)
 }
 
 // runGrid returns the median length of the runs and the power of two on which most of them begin and end.

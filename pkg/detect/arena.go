@@ -24,6 +24,7 @@ type arena struct {
 	sides *sides
 	thin  *thinned // a sample of the addresses
 	of    []int32  // the track of the bucket that foot i is of, ascending
+	at    []int32  // the foot of track i of the bucket, -1 for none; nil in an arena of few of the tracks
 }
 
 // scratch is the counters of one worker, and room for what a test needs for a moment. Arenas of one bucket share them: whoever
@@ -109,6 +110,14 @@ func (a *arena) sub(members []int) *arena {
 // feetOf returns the feet of tracks of the bucket, given by their places in it, ascending.
 func (a *arena) feetOf(members []int32) []int {
 	feet := make([]int, 0, len(members))
+	if a.at != nil {
+		for _, i := range members {
+			if k := a.at[i]; k >= 0 {
+				feet = append(feet, int(k))
+			}
+		}
+		return feet
+	}
 	at := 0 // feet before it are of tracks before the member
 	for _, i := range members {
 		// Double the stride until it is past the member, then halve it: next to nothing where the members are dense, and little
@@ -195,6 +204,15 @@ func newArena(b *bucket, w *scratch, members []int32, s span) *arena {
 	}
 	for _, k := range chosen {
 		w.number[k] = 0
+	}
+	if len(b.tracks) <= 16*len(a.of) {
+		a.at = make([]int32, len(b.tracks))
+		for i := range a.at {
+			a.at[i] = -1
+		}
+		for k, i := range a.of {
+			a.at[i] = int32(k)
+		}
 	}
 	a.count, a.sum, a.sum2 = w.reserve(a.keys*int(a.width), a.keys)
 	return a

@@ -626,32 +626,59 @@ func (a *arena) against(feet []foot, set, chosen []int, in []bool, n float64, f 
 // addresses count for which it is 1; it is 0 for the others.
 func (a *arena) rotation(feet []foot, chosen []int, half []uint8, observed float64, rng *rand.Rand, surrogates int, enough float64) (mean, variance float64) {
 	values := make([]float64, 0, surrogates)
-	wipe := a.wiping(cellsOf(feet, chosen))
-	var touched []uint32
+	turns := make([]turn, len(chosen))
+	shared := a.shared(feet, chosen)
+	count := a.count[:a.width] // one key after the other, so that they stay in the cache
 	for len(values) < surrogates && !hopeless(values, observed, enough) {
+		for k, i := range chosen {
+			turns[k] = a.turn(a.track[i], rng)
+		}
 		var o uint64
-		for _, i := range chosen {
-			turn := a.turn(a.track[i], rng)
-			rest := feet[i].cells
-			for _, k := range feet[i].keys {
-				base := k.key * a.width
-				o += turn.put(rest[:int(k.n)], base, a.count[base:base+a.width], half)
-				rest = rest[int(k.n):]
+		for _, k := range shared {
+			for _, s := range k.shares {
+				o += turns[s.of].put(s.cells, k.base, count, half)
 			}
-			if !wipe {
-				touched = turn.places(touched, feet[i], a.width)
+			if int(a.width) <= 8*k.cells {
+				clear(count)
+				continue
+			}
+			for _, s := range k.shares {
+				turns[s.of].wipe(s.cells, k.base, count)
 			}
 		}
-		if wipe {
-			clear(a.count)
-		}
-		for _, c := range touched {
-			a.count[c] = 0
-		}
-		touched = touched[:0]
 		values = append(values, float64(o))
 	}
 	return moments(values)
+}
+
+// sharedKey is a key that several feet have cells under.
+type sharedKey struct {
+	base   uint32 // its first cell
+	cells  int
+	shares []keyShare
+}
+
+// keyShare is the cells of one foot under a key.
+type keyShare struct {
+	of    int // place of the foot in the list of chosen ones
+	cells []uint32
+}
+
+// shared lists the keys on which the chosen feet could meet at all.
+func (a *arena) shared(feet []foot, chosen []int) []sharedKey {
+	keys := make([]sharedKey, a.keys)
+	for k, i := range chosen {
+		rest := feet[i].cells
+		for _, c := range feet[i].keys {
+			n := int(c.n)
+			at := &keys[c.key]
+			at.base = c.key * a.width
+			at.cells += n
+			at.shares = append(at.shares, keyShare{k, rest[:n]})
+			rest = rest[n:]
+		}
+	}
+	return slices.DeleteFunc(keys, func(k sharedKey) bool { return len(k.shares) < 2 })
 }
 
 // hopeless tells after the first surrogates that the observed overlap is nothing special, or so far from enough evidence
@@ -686,18 +713,26 @@ func (t turn) move(at uint32) (uint32, bool) {
 	return at, at < t.width
 }
 
-// put counts sorted cells of one key, whose first is base, where they come to lie, and returns how many of those that were counted
-// before they meet. No branch depends on where a cell lies: half of them would be guessed wrong.
-func (t turn) put(cells []uint32, base uint32, count []uint32, half []uint8) (met uint64) {
+// arc is a part of a key's sorted cells that a rotation moves by the same distance. Arithmetic is modulo 2^32: less is a detour.
+type arc struct {
+	cells []uint32
+	shift uint32
+}
+
+// arcs cuts sorted cells of the key that begins at base in two: those that stay ahead of the end of the circle, and those that
+// come round. Shifts lead to addresses.
+func (t turn) arcs(cells []uint32, base uint32) [2]arc {
 	over, _ := slices.BinarySearch(cells, base+t.circle-t.shift)
-	for _, part := range [2]struct {
-		cells []uint32
-		shift uint32
-	}{{cells[:over], t.shift}, {cells[over:], t.shift - t.circle}} {
-		from := part.shift - base
+	return [2]arc{{cells[:over], t.shift - base}, {cells[over:], t.shift - t.circle - base}}
+}
+
+// put counts, by address, the cells of one key where they come to lie, and returns how many of those that were counted
+// before they meet. Where half is not nil it tells by 1 or 0 which addresses count: a branch would be guessed wrong half of the time.
+func (t turn) put(cells []uint32, base uint32, count []uint32, half []uint8) (met uint64) {
+	for _, part := range t.arcs(cells, base) {
 		if half == nil {
 			for _, c := range part.cells {
-				if at := int(c + from); at < len(count) {
+				if at := int(c + part.shift); at < len(count) {
 					met += uint64(count[at])
 					count[at]++
 				}
@@ -705,7 +740,7 @@ func (t turn) put(cells []uint32, base uint32, count []uint32, half []uint8) (me
 			continue
 		}
 		for _, c := range part.cells {
-			if at := int(c + from); at < len(count) {
+			if at := int(c + part.shift); at < len(count) {
 				n, one := count[at], uint32(half[at])
 				met += uint64(n * one)
 				count[at] = n + one
@@ -715,15 +750,15 @@ func (t turn) put(cells []uint32, base uint32, count []uint32, half []uint8) (me
 	return met
 }
 
-// places lists the cells of the arena where a foot comes to lie, behind those in the list.
-func (t turn) places(list []uint32, f foot, width uint32) []uint32 {
-	for _, c := range f.cells {
-		base := c - c%width
-		if at, ok := t.move(c - base); ok {
-			list = append(list, base+at)
+// wipe sets to zero what put counted.
+func (t turn) wipe(cells []uint32, base uint32, count []uint32) {
+	for _, part := range t.arcs(cells, base) {
+		for _, c := range part.cells {
+			if at := int(c + part.shift); at < len(count) {
+				count[at] = 0
+			}
 		}
 	}
-	return list
 }
 
 // turn draws a rotation for a track, by a multiple of its grid.

@@ -19,7 +19,8 @@ import (
 //	ALTER TABLE t                  t_local; and t, for what it does to columns
 //	DROP TABLE t                   t and t_local
 //	TRUNCATE, OPTIMIZE, DELETE     t_local
-//	INSERT                         the same text, once: t sends the rows to where they belong
+//	INSERT                         the same text, once: t sends the rows to where they belong; what a view feeds is filled from tables of the same
+//	                               node, with a token, so that of replicas the first one's rows count
 //	everything else                the same text on every node
 //
 // Where a row lives is decided by what feeds on its table, not by a list of names: see placement.
@@ -89,6 +90,8 @@ func (s *spread) steps(text string) ([]step, error) {
 	c := parse(text)
 	_, known := s.tables[c.name]
 	switch {
+	case c.is("INSERT") && s.tables[c.name] == fed:
+		return everywhere(s.ofNode(c)), nil
 	case c.is("INSERT"):
 		return []step{{text: text, once: true}}, nil
 	case c.is("CREATE", "TABLE") && strings.HasSuffix(c.engine(), "MergeTree"):
@@ -191,6 +194,18 @@ func (s *spread) feed(c clause) ([]step, error) {
 		}
 	}
 	return everywhere(text), nil
+}
+
+// ofNode makes a statement read and write the tables of its node.
+func (s *spread) ofNode(c clause) string {
+	text := c.text
+	for i := len(c.words) - 1; i > 0; i-- {
+		w, before := c.words[i], c.words[i-1]
+		if _, known := s.tables[w.Text]; known && (isWord(before, "INTO") || isWord(before, "FROM") || isWord(before, "JOIN")) {
+			text = text[:w.End] + localSuffix + text[w.End:]
+		}
+	}
+	return text
 }
 
 // overAll lets a view join and look up tables of all nodes: each subquery is asked once, and its answer sent to the shards.

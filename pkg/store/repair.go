@@ -26,16 +26,20 @@ import (
 // countedBy says which events a rollup counts, as a condition on the events.
 func countedBy() map[string]string {
 	return map[string]string{
-		"port_hours":    "1",
-		"port_days":     "1",
-		"source_days":   "1",
-		"target_days":   "1",
-		"path_days":     "kind = 'request' AND method != ''",
-		"footprints":    "kind IN ('scan', 'request')",
-		"demand_hours":  "kind IN ('scan', 'request')",
-		"demand_days":   "kind IN ('scan', 'request')",
-		"demand_dekads": "kind IN ('scan', 'request')",
-		"sensor_days":   "1",
+		"port_hours":      "1",
+		"port_days":       "1",
+		"source_days":     "1",
+		"target_days":     "1",
+		"path_days":       "kind = 'request' AND method != ''",
+		"footprints":      "kind IN ('scan', 'request')",
+		"demand_by_hour":  "kind IN ('scan', 'request')",
+		"demand_by_day":   "kind IN ('scan', 'request')",
+		"demand_by_dekad": "kind IN ('scan', 'request')",
+		"ports_by_hour":   "kind IN ('scan', 'request')",
+		"ports_by_day":    "kind IN ('scan', 'request')",
+		"ports_by_dekad":  "kind IN ('scan', 'request')",
+		"victim_days":     "kind = 'backscatter'",
+		"sensor_days":     "1",
 	}
 }
 
@@ -50,7 +54,8 @@ func countedOnce(rollup string) string {
 // rollups lists them in an order in which each can be made from what stands before it.
 func rollups() []string {
 	return []string{
-		"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints", "demand_hours", "demand_days", "demand_dekads", "sensor_days",
+		"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints",
+		"demand_by_hour", "demand_by_day", "demand_by_dekad", "ports_by_hour", "ports_by_day", "ports_by_dekad", "victim_days", "sensor_days",
 	}
 }
 
@@ -254,16 +259,16 @@ func timeColumn(name string) string {
 	switch {
 	case name == "events":
 		return "ts"
-	case strings.HasSuffix(name, "_hours"):
+	case strings.HasSuffix(name, "_hours"), strings.HasSuffix(name, "_by_hour"):
 		return "hour"
-	case strings.HasSuffix(name, "_dekads"):
+	case strings.HasSuffix(name, "_by_dekad"):
 		return "dekad"
 	}
 	return "day"
 }
 
 // feedSource finds the table that a feed reads.
-var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state|demand_days_state)(_local)?`?)")
+var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state|demand_by_hour_state|demand_by_day_state|ports_by_hour_state|ports_by_day_state)(_local)?`?)")
 
 // rebuild makes a month of a rollup from what its feed reads, beside the old one, and swaps the two at once. Two do not
 // rebuild at the same time.

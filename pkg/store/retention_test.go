@@ -82,7 +82,7 @@ func TestRollupsOutliveTheirEvents(t *testing.T) {
 	require.NoError(t, s.InsertEvents(t.Context(), old, 1, "old"))
 	assert.Contains(t, log.String(), "older than the retention of events")
 	assert.Contains(t, log.String(), "events=10")
-	assert.Equal(t, want["demand_days"], contents(t, s)["demand_days"])
+	assert.Equal(t, want["demand_by_day"], contents(t, s)["demand_by_day"])
 
 	// Lifted, the limit leaves no trace in the table, and what was dropped is still known to be.
 	require.NoError(t, s.SetRetention(t.Context(), map[string]uint32{TierEvents: 0, TierHours: 0}))

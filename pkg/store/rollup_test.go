@@ -24,12 +24,17 @@ var naive = map[string]string{
 	"footprints": `SELECT toDate(ts) AS day, src, proto, dport, dst, sensor, if(kind = 'request' AND method != '', concat(method, ' ', path), '') AS object,
 		count() AS events, toDateTime(min(ts), 'UTC') AS first_seen, toDateTime(max(ts), 'UTC') AS last_seen
 		FROM events WHERE kind IN ('scan', 'request') GROUP BY day, src, proto, dport, dst, sensor, object`,
-	"demand_hours": `SELECT toStartOfHour(ts) AS hour, proto, dport, m AS method, count() AS events, sum(e.packets) AS packets, uniqExact(src) AS sources, uniqExact(dst) AS targets
+	"demand_by_hour": `SELECT toStartOfHour(ts) AS hour, proto, dport, m AS method, count() AS events, sum(e.packets) AS packets, uniqExact(src) AS sources, uniqExact(dst) AS targets
 		FROM ` + demanded + ` AS e GROUP BY hour, proto, dport, m`,
-	"demand_days": `SELECT toDate(ts) AS day, proto, dport, m AS method, count() AS events, sum(e.packets) AS packets, uniqExact(src) AS sources, uniqExact(dst) AS targets
+	"demand_by_day": `SELECT toDate(ts) AS day, proto, dport, m AS method, count() AS events, sum(e.packets) AS packets, uniqExact(src) AS sources, uniqExact(dst) AS targets
 		FROM ` + demanded + ` AS e GROUP BY day, proto, dport, m`,
-	"demand_dekads": `SELECT toStartOfMonth(ts) + multiIf(toDayOfMonth(ts) <= 10, 0, toDayOfMonth(ts) <= 20, 10, 20) AS dekad, proto, dport, m AS method, count() AS events, sum(e.packets) AS packets,
+	"demand_by_dekad": `SELECT toStartOfMonth(ts) + multiIf(toDayOfMonth(ts) <= 10, 0, toDayOfMonth(ts) <= 20, 10, 20) AS dekad, proto, dport, m AS method, count() AS events, sum(e.packets) AS packets,
 		uniqExact(src) AS sources, uniqExact(dst) AS targets FROM ` + demanded + ` AS e GROUP BY dekad, proto, dport, m`,
+	"ports_by_hour":  `SELECT toStartOfHour(ts) AS hour, proto, dport, count() AS events FROM events WHERE kind IN ('scan', 'request') GROUP BY hour, proto, dport`,
+	"ports_by_day":   `SELECT toDate(ts) AS day, proto, dport, count() AS events FROM events WHERE kind IN ('scan', 'request') GROUP BY day, proto, dport`,
+	"ports_by_dekad": `SELECT toStartOfMonth(ts) + multiIf(toDayOfMonth(ts) <= 10, 0, toDayOfMonth(ts) <= 20, 10, 20) AS dekad, proto, dport, count() AS events FROM events WHERE kind IN ('scan', 'request') GROUP BY dekad, proto, dport`,
+	"victim_days": `SELECT toDate(ts) AS day, src, count() AS events, sum(e.packets) AS packets, toDateTime(min(ts), 'UTC') AS first_seen, toDateTime(max(ts), 'UTC') AS last_seen, uniqExact(dst) AS targets
+		FROM events AS e WHERE kind = 'backscatter' GROUP BY day, src`,
 	"sensor_days": `SELECT toDate(ts) AS day, sensor, kind, count() AS events, sum(e.packets) AS packets, toDateTime(min(ts), 'UTC') AS first_seen, uniqExact(dst) AS targets
 		FROM events AS e GROUP BY day, sensor, kind`,
 	"source_days_counts": `SELECT toDate(ts) AS day, sensor, src, count() AS events, sum(e.packets) AS packets, countIf(kind = 'request') AS requests,
@@ -84,8 +89,7 @@ func TestDistinctSourcesAreExactAsStated(t *testing.T) {
 		assert.Equal(t, limit.exact+"\n", got)
 	}
 	stated := table(t, s, "SELECT DISTINCT type, comment FROM system.columns WHERE database = currentDatabase() AND name IN ('sources', 'rough') AND type LIKE 'AggregateFunction%' AND table LIKE '%_state' ORDER BY type, comment")
-	assert.Equal(t, "AggregateFunction(uniqCombined64(12), IPv6)\texact up to 128, then +-1.6 % (one standard error)\n"+
-		"AggregateFunction(uniqCombined64(12), IPv6)\tthe sources once more, exact up to 128, then +-1.6 %: merges thirty times as fast\n"+
+	assert.Equal(t, "AggregateFunction(uniqCombined64(12), IPv6)\tthe sources once more, exact up to 128, then +-1.6 %: merges thirty times as fast\n"+
 		"AggregateFunction(uniqCombined64(14), IPv6)\texact up to 512, then +-0.8 % (one standard error)\n"+
 		"AggregateFunction(uniqCombined64(17), IPv6)\texact up to 4,096, then +-0.29 % (one standard error)\n", stated)
 }

@@ -17,13 +17,13 @@ SELECT
     sum(d.events) AS events,
     any(p.service) AS service,
     any(p.looking_for) AS looking_for
-FROM demand_days_state AS d
+FROM demand_by_day_state AS d
 LEFT JOIN port_meanings AS p ON p.proto = toString(d.proto) AND p.dport = d.dport
 WHERE method = '' AND day = today
     AND (d.proto, d.dport) NOT IN
     (
-        SELECT proto, dport FROM demand_days_state
-        WHERE method = '' AND day >= today - {days:UInt32} AND day < today
+        SELECT proto, dport FROM ports_by_day_state
+        WHERE day >= today - {days:UInt32} AND day < today
     )
 GROUP BY transport, port
 ORDER BY sources DESC, events DESC, transport, port

@@ -7,18 +7,18 @@
 --
 -- One row per UTC hour that saw something, oldest first: distinct sources and targets, events, packets. Whole hours: the first and the
 -- last hour that the time touches are complete.
--- Exactness: events, packets and targets exact; sources exact up to 128, then with a standard error of 1.6 % (port_hours: 0.29 %).
+-- Exactness: events, packets and targets exact; sources exact up to 128, then with a standard error of 1.6 % (demand_by_hour: 0.29 %).
 -- Example: SELECT * FROM port_history(port = 22, method = '', hours = 168)
 WITH
     parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
     until - toIntervalHour({hours:UInt32}) AS since
 SELECT
     hour,
-    uniqCombined64Merge(12)(h.sources) AS sources,
+    uniqCombined64Merge(12)(h.rough) AS sources,
     groupBitmapMerge(h.targets) AS targets,
     sum(h.events) AS events,
     sum(h.packets) AS packets
-FROM demand_hours_state AS h
+FROM demand_by_hour_state AS h
 WHERE dport = {port:UInt32} AND method = upper({method:String})
     AND hour >= toStartOfHour(since) AND hour < until
 GROUP BY hour

@@ -16,7 +16,29 @@ WITH
     toDate(until) AS end_day,
     toStartOfMonth(first_day) + 10 * least(intDiv(toDayOfMonth(first_day) - 1, 10), 2) AS cut_dekad,
     multiIf(cut_dekad = first_day, cut_dekad, toDayOfMonth(cut_dekad) < 21, cut_dekad + 10, toStartOfMonth(cut_dekad) + toIntervalMonth(1)) AS first_dekad,
-    toStartOfMonth(end_day) + 10 * least(intDiv(toDayOfMonth(end_day) - 1, 10), 2) AS end_dekad
+    toStartOfMonth(end_day) + 10 * least(intDiv(toDayOfMonth(end_day) - 1, 10), 2) AS end_dekad,
+    most AS
+    (
+        -- Counting events is cheap, merging sets is not: the sets of the ports that may matter only.
+        SELECT proto, dport
+        FROM
+        (
+            SELECT proto, dport, h.events AS n
+            FROM ports_by_hour_state AS h
+            WHERE (hour >= first_hour AND hour < least(until, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < until)
+            UNION ALL
+            SELECT proto, dport, d.events
+            FROM ports_by_day_state AS d
+            WHERE (day >= first_day AND day < least(end_day, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < end_day)
+            UNION ALL
+            SELECT proto, dport, k.events
+            FROM ports_by_dekad_state AS k
+            WHERE k.dekad >= first_dekad AND k.dekad < end_dekad
+        )
+        GROUP BY proto, dport
+        ORDER BY sum(n) DESC, proto, dport
+        LIMIT 100
+    )
 SELECT
     proto,
     dport,
@@ -26,41 +48,19 @@ SELECT
     sum(x.packets) AS packets
 FROM
 (
-    SELECT proto, dport, h.sources AS sources, h.targets AS targets, h.events AS events, h.packets AS packets
-    FROM demand_hours_state AS h
-    WHERE method = ''
+    SELECT proto, dport, h.rough AS sources, h.targets AS targets, h.events AS events, h.packets AS packets
+    FROM demand_by_hour_state AS h
+    WHERE method = '' AND (proto, dport) IN (SELECT proto, dport FROM most)
         AND ((hour >= first_hour AND hour < least(until, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < until))
     UNION ALL
     SELECT proto, dport, d.rough, d.targets, d.events, d.packets
-    FROM demand_days_state AS d
-    WHERE method = '' AND ((day >= first_day AND day < least(end_day, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < end_day))
+    FROM demand_by_day_state AS d
+    WHERE method = '' AND (proto, dport) IN (SELECT proto, dport FROM most)
+        AND ((day >= first_day AND day < least(end_day, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < end_day))
     UNION ALL
-    SELECT proto, dport, k.sources, k.targets, k.events, k.packets
-    FROM demand_dekads_state AS k
-    WHERE method = '' AND k.dekad >= first_dekad AND k.dekad < end_dekad
+    SELECT proto, dport, k.rough, k.targets, k.events, k.packets
+    FROM demand_by_dekad_state AS k
+    WHERE method = '' AND (proto, dport) IN (SELECT proto, dport FROM most) AND k.dekad >= first_dekad AND k.dekad < end_dekad
 ) AS x
-WHERE (proto, dport) IN
-(
-    -- Counting events is cheap, merging sets is not: the sets of the ports that may matter only.
-    SELECT proto, dport
-    FROM
-    (
-        SELECT proto, dport, h.events AS n
-        FROM demand_hours_state AS h
-        WHERE method = ''
-            AND ((hour >= first_hour AND hour < least(until, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < until))
-        UNION ALL
-        SELECT proto, dport, d.events
-        FROM demand_days_state AS d
-        WHERE method = '' AND ((day >= first_day AND day < least(end_day, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < end_day))
-        UNION ALL
-        SELECT proto, dport, k.events
-        FROM demand_dekads_state AS k
-        WHERE method = '' AND k.dekad >= first_dekad AND k.dekad < end_dekad
-    )
-    GROUP BY proto, dport
-    ORDER BY sum(n) DESC, proto, dport
-    LIMIT 100
-)
 GROUP BY proto, dport
 ORDER BY sources DESC, events DESC, proto, dport

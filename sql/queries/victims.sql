@@ -17,7 +17,7 @@ SELECT
     groupBitmapMerge(s.targets) AS targets,
     min(s.first_seen) AS first_seen,
     max(s.last_seen) AS last_seen
-FROM source_days_state AS s
-WHERE kind = 'backscatter' AND day >= toDate(since) AND day <= toDate(until - toIntervalMicrosecond(1))
+FROM victim_days_state AS s
+WHERE day >= toDate(since) AND day <= toDate(until - toIntervalMicrosecond(1))
 GROUP BY victim
 ORDER BY packets DESC, victim

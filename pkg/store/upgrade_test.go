@@ -110,3 +110,36 @@ func TestUpgradeCutOffBeforeFilling(t *testing.T) {
 	require.NoError(t, want.InsertEvents(t.Context(), b, 1, "0"))
 	assert.Equal(t, contents(t, want), contents(t, s))
 }
+
+// Times whose events are gone live on in the rollups that replace those that told of them, also when the migration was cut off and
+// made once more.
+func TestUpgradeKeepsWhatEventsNoLongerTell(t *testing.T) {
+	b := newTraffic(33).batch(4000)
+	want := open(t)
+	require.NoError(t, want.InsertEvents(t.Context(), b, 1, "0"))
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprintf("again %v", again), func(t *testing.T) {
+			s := openWith(t, options(t))
+			migrateTo(t, s, 11)
+			require.NoError(t, s.insertOnce(t.Context(), b, 1, "0"))
+			require.NoError(t, s.SetRetention(t.Context(), map[string]uint32{TierEvents: 1}))
+			require.NoError(t, s.ddl(t.Context(), "TRUNCATE TABLE events"))
+			if again {
+				migrations, err := sql.Migrations()
+				require.NoError(t, err)
+				for _, statement := range migrations[11].Statements {
+					if strings.HasPrefix(statement, "CREATE MATERIALIZED VIEW") {
+						break
+					}
+					require.NoError(t, s.ddl(t.Context(), statement))
+				}
+			}
+			_, err := s.Migrate(t.Context())
+			require.NoError(t, err)
+			have, all := contents(t, s), contents(t, want)
+			delete(have, "events")
+			delete(all, "events")
+			assert.Equal(t, all, have)
+		})
+	}
+}

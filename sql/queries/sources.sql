@@ -15,10 +15,10 @@ WITH
     until - toIntervalHour({hours:UInt32}) AS since,
     toStartOfHour(since - toIntervalMicrosecond(1)) + toIntervalHour(1) AS first_hour,
     toStartOfHour(until) AS end_hour,
-    toDate(since - toIntervalMicrosecond(1)) + 1 AS first_day,
+    toDate(since - toIntervalMicrosecond(1)) AS day_before,
+    day_before + 1 AS first_day,
     toDate(until) AS end_day,
-    toStartOfMonth(first_day) + 10 * least(intDiv(toDayOfMonth(first_day) - 1, 10), 2) AS cut_dekad,
-    multiIf(cut_dekad = first_day, cut_dekad, toDayOfMonth(cut_dekad) < 21, cut_dekad + 10, toStartOfMonth(cut_dekad) + toIntervalMonth(1)) AS first_dekad,
+    multiIf(toDayOfMonth(day_before) <= 10, toStartOfMonth(day_before) + 10, toDayOfMonth(day_before) <= 20, toStartOfMonth(day_before) + 20, toStartOfMonth(day_before) + toIntervalMonth(1)) AS first_dekad,
     toStartOfMonth(end_day) + 10 * least(intDiv(toDayOfMonth(end_day) - 1, 10), 2) AS end_dekad
 SELECT
     uniqCombined64Merge(17)(state) AS sources,

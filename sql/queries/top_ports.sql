@@ -12,33 +12,37 @@ WITH
     parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
     until - toIntervalHour({hours:UInt32}) AS since,
     toStartOfHour(since) AS first_hour,
-    toDate(first_hour - toIntervalSecond(1)) + 1 AS first_day,
+    toDate(first_hour - toIntervalSecond(1)) AS day_before,
+    day_before + 1 AS first_day,
     toDate(until) AS end_day,
-    toStartOfMonth(first_day) + 10 * least(intDiv(toDayOfMonth(first_day) - 1, 10), 2) AS cut_dekad,
-    multiIf(cut_dekad = first_day, cut_dekad, toDayOfMonth(cut_dekad) < 21, cut_dekad + 10, toStartOfMonth(cut_dekad) + toIntervalMonth(1)) AS first_dekad,
+    multiIf(toDayOfMonth(day_before) <= 10, toStartOfMonth(day_before) + 10, toDayOfMonth(day_before) <= 20, toStartOfMonth(day_before) + 20, toStartOfMonth(day_before) + toIntervalMonth(1)) AS first_dekad,
     toStartOfMonth(end_day) + 10 * least(intDiv(toDayOfMonth(end_day) - 1, 10), 2) AS end_dekad,
-    most AS
+    -- Counting events is cheap, merging sets is not: the sets of the ports that may matter only. As one value they are found once; a subquery behind IN is
+    -- asked by each of the three tables.
     (
-        -- Counting events is cheap, merging sets is not: the sets of the ports that may matter only.
-        SELECT proto, dport
+        SELECT groupArray((proto, dport))
         FROM
         (
-            SELECT proto, dport, h.events AS n
-            FROM ports_by_hour_state AS h
-            WHERE (hour >= first_hour AND hour < least(until, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < until)
-            UNION ALL
-            SELECT proto, dport, d.events
-            FROM ports_by_day_state AS d
-            WHERE (day >= first_day AND day < least(end_day, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < end_day)
-            UNION ALL
-            SELECT proto, dport, k.events
-            FROM ports_by_dekad_state AS k
-            WHERE k.dekad >= first_dekad AND k.dekad < end_dekad
+            SELECT proto, dport
+            FROM
+            (
+                SELECT proto, dport, h.events AS n
+                FROM ports_by_hour_state AS h
+                WHERE (hour >= first_hour AND hour < least(until, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < until)
+                UNION ALL
+                SELECT proto, dport, d.events
+                FROM ports_by_day_state AS d
+                WHERE (day >= first_day AND day < least(end_day, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < end_day)
+                UNION ALL
+                SELECT proto, dport, k.events
+                FROM ports_by_dekad_state AS k
+                WHERE k.dekad >= first_dekad AND k.dekad < end_dekad
+            )
+            GROUP BY proto, dport
+            ORDER BY sum(n) DESC, proto, dport
+            LIMIT 100
         )
-        GROUP BY proto, dport
-        ORDER BY sum(n) DESC, proto, dport
-        LIMIT 100
-    )
+    ) AS most
 SELECT
     proto,
     dport,
@@ -50,17 +54,17 @@ FROM
 (
     SELECT proto, dport, h.rough AS sources, h.targets AS targets, h.events AS events, h.packets AS packets
     FROM demand_by_hour_state AS h
-    WHERE method = '' AND (proto, dport) IN (SELECT proto, dport FROM most)
+    WHERE method = '' AND (proto, dport) IN arrayDistinct(most)
         AND ((hour >= first_hour AND hour < least(until, toDateTime(first_day, 'UTC'))) OR (hour >= greatest(first_hour, toDateTime(end_day, 'UTC')) AND hour < until))
     UNION ALL
     SELECT proto, dport, d.rough, d.targets, d.events, d.packets
     FROM demand_by_day_state AS d
-    WHERE method = '' AND (proto, dport) IN (SELECT proto, dport FROM most)
+    WHERE method = '' AND (proto, dport) IN arrayDistinct(most)
         AND ((day >= first_day AND day < least(end_day, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < end_day))
     UNION ALL
     SELECT proto, dport, k.rough, k.targets, k.events, k.packets
     FROM demand_by_dekad_state AS k
-    WHERE method = '' AND (proto, dport) IN (SELECT proto, dport FROM most) AND k.dekad >= first_dekad AND k.dekad < end_dekad
+    WHERE method = '' AND (proto, dport) IN arrayDistinct(most) AND k.dekad >= first_dekad AND k.dekad < end_dekad
 ) AS x
 GROUP BY proto, dport
 ORDER BY sources DESC, events DESC, proto, dport

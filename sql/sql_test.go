@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -48,6 +49,8 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
+var fillToken = regexp.MustCompile(`insert_deduplication_token = '[^']*'`)
+
 func TestMigrationsAreNumbered(t *testing.T) {
 	migrations, err := Migrations()
 	require.NoError(t, err)
@@ -59,7 +62,13 @@ func TestMigrationsAreNumbered(t *testing.T) {
 		assert.False(t, seen[m.Checksum])
 		seen[m.Checksum] = true
 		for _, s := range m.Statements {
-			assert.Regexp(t, `^(CREATE (TABLE|VIEW|MATERIALIZED VIEW) IF NOT EXISTS|ALTER TABLE|DROP (TABLE|VIEW) IF EXISTS|CREATE OR REPLACE VIEW) `, s, "%s can be run twice", m.Name)
+			// A fill carries a token, by which the server knows it again.
+			assert.Regexp(t, `(?s)^(CREATE (TABLE|VIEW|MATERIALIZED VIEW) IF NOT EXISTS|ALTER TABLE|DROP (TABLE|VIEW) IF EXISTS|CREATE OR REPLACE VIEW|INSERT INTO \w+ \([\w, ]+\)\s+SETTINGS insert_deduplication_token = '\d{4} [^']+',) `, s, "%s can be run twice", m.Name)
+			if token := fillToken.FindString(s); token != "" {
+				assert.Contains(t, token, "'"+m.Name[:4]+" ", "%s: tokens bear the number", m.Name)
+				assert.False(t, seen[token], "%s: %s is there twice", m.Name, token)
+				seen[token] = true
+			}
 			assert.NotRegexp(t, `(?s)^CREATE (OR REPLACE )?VIEW [^(]*COMMENT '.*'\s+AS\s`, s, "%s: ClickHouse 25 takes no COMMENT before AS", m.Name)
 			assert.NotRegexp(t, `Delta, T64`, s, "%s: ClickHouse 25 refuses the chain", m.Name)
 			assert.NotRegexp(t, `(?i)on cluster|= Replicated`, s, "%s: what a cluster needs is added in one place", m.Name)

@@ -41,7 +41,7 @@ func TestBench(t *testing.T) {
 		tables[r["table"]] = r["rows"]
 	}
 	require.Equal(t, "30000", tables["events"])
-	for _, name := range []string{"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints", "demand_by_hour", "demand_by_day", "demand_by_dekad", "ports_by_hour", "ports_by_day", "ports_by_dekad", "victim_days", "sensor_days"} {
+	for _, name := range []string{"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints", "demand_by_hour", "demand_by_day", "demand_by_dekad", "ports_by_hour", "ports_by_day", "ports_by_dekad", "victim_days", "victim_dekads", "sensor_days"} {
 		require.NotEmpty(t, tables[name], "%s has no rows", name)
 	}
 	// What it looks like: the rhythm of the day, a fifth of the probes on ports of no name, sources with a heavy tail, one tool a source.

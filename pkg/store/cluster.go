@@ -203,9 +203,12 @@ func (c *cluster) ddl(ctx context.Context, s *Store, statement string, args ...a
 		return err
 	}
 	for _, st := range steps {
-		if st.once {
+		switch st.by {
+		case byOne:
 			err = s.conn.Exec(ctx, st.text, args...)
-		} else {
+		case byHolder:
+			err = oneLine(eachNode(c.rowHolders(), func(n *node) error { return n.exec(ctx, st.text, args...) }))
+		default:
 			err = c.everywhere(ctx, s, st.text, args...)
 		}
 		if err != nil {
@@ -230,6 +233,21 @@ func (c *cluster) everywhere(ctx context.Context, s *Store, text string, args ..
 		c.byNode.Store(true)
 	}
 	return oneLine(eachNode(c.nodes, func(n *node) error { return n.exec(ctx, text, args...) }))
+}
+
+// rowHolders are the nodes that together hold every row, each as often as rows are written: all of them, or, where Keeper sends rows to the
+// other replicas of a shard, the first of each.
+func (c *cluster) rowHolders() []*node {
+	if !c.spread.replicated {
+		return c.nodes
+	}
+	var out []*node
+	for i, n := range c.nodes {
+		if i == 0 || c.nodes[i-1].shard != n.shard {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // refusesOnCluster: the server has no distributed_ddl, or no Keeper for it.

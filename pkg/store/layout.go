@@ -20,7 +20,7 @@ import (
 //	DROP TABLE t                   t and t_local
 //	TRUNCATE, OPTIMIZE, DELETE     t_local
 //	INSERT                         the same text, once: t sends the rows to where they belong; what a view feeds is filled from tables of the same
-//	                               node, with a token, so that of replicas the first one's rows count
+//	                               shard, on every node that keeps rows of its own
 //	everything else                the same text on every node
 //
 // Where a row lives is decided by what feeds on its table, not by a list of names: see placement.
@@ -55,8 +55,17 @@ type spread struct {
 // step is a statement that a statement was turned into.
 type step struct {
 	text string
-	once bool // by one node for all; else by every node for itself
+	by   doer
 }
+
+// doer says who runs a step.
+type doer int
+
+const (
+	byEach   doer = iota // every node for itself
+	byOne                // one node for all
+	byHolder             // every node whose rows no other node sends it: of Replicated tables the first replica of a shard
+)
 
 // newSpread learns from the statements of the schema which tables there are.
 func newSpread(cluster, database string, replicated bool, statements []string) *spread {
@@ -91,9 +100,9 @@ func (s *spread) steps(text string) ([]step, error) {
 	_, known := s.tables[c.name]
 	switch {
 	case c.is("INSERT") && s.tables[c.name] == fed:
-		return everywhere(s.ofNode(c)), nil
+		return []step{{text: s.ofNode(c), by: byHolder}}, nil
 	case c.is("INSERT"):
-		return []step{{text: text, once: true}}, nil
+		return []step{{text: text, by: byOne}}, nil
 	case c.is("CREATE", "TABLE") && strings.HasSuffix(c.engine(), "MergeTree"):
 		return everywhere(s.local(c), s.distributed(c)), nil
 	case c.is("CREATE", "MATERIALIZED VIEW"):

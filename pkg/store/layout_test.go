@@ -30,9 +30,12 @@ func TestReplicatedSchema(t *testing.T) {
 		steps, err := sp.steps(statement)
 		require.NoError(t, err, statement)
 		for _, st := range steps {
+			if st.by == byHolder {
+				continue // ON CLUSTER is for DDL.
+			}
 			distributed, err := onCluster(st.text, "birds")
 			require.NoError(t, err)
-			assert.False(t, st.once, "the schema has no rows of its own")
+			assert.Equal(t, byEach, st.by, "the schema has no rows of its own")
 			assert.Equal(t, 1, strings.Count(distributed, "ON CLUSTER"), distributed)
 			parsed := table(t, s, "SELECT formatQuery({q:String})", "q", distributed)
 			assert.Contains(t, parsed, "ON CLUSTER birds")
@@ -52,10 +55,29 @@ func TestReplicatedSchema(t *testing.T) {
 			require.Len(t, steps, 1)
 			assert.NotContains(t, steps[0].text, localSuffix)
 			assert.Equal(t, 1, strings.Count(steps[0].text, "prefer_global_in_and_join = 1"))
+		case c.is("INSERT"):
+			require.Len(t, steps, 1)
+			assert.Equal(t, byHolder, steps[0].by, "a fill is from tables of the same shard")
+			assert.Regexp(t, `(?s)^INSERT INTO \w+_state_local \(.*\bFROM \w+_state_local\b`, steps[0].text)
+			assert.Equal(t, statement, strings.ReplaceAll(steps[0].text, localSuffix, ""), "nothing else changes")
+			assert.NotEmpty(t, table(t, s, "SELECT formatQuery({q:String})", "q", steps[0].text))
+		case c.is("DROP"):
+			assert.Equal(t, statement, steps[0].text)
+			if where, known := sp.tables[c.name]; known {
+				placed[where]--
+				require.Len(t, steps, 2)
+				assert.Equal(t, statement+localSuffix, steps[1].text)
+			} else {
+				require.Len(t, steps, 1, "views stand on the nodes under their own names")
+			}
 		default:
 			assert.True(t, c.is("ALTER"), statement)
 			require.Len(t, steps, 1)
-			assert.Equal(t, statement, steps[0].text)
+			if _, known := sp.tables[c.name]; known {
+				assert.Equal(t, strings.Replace(statement, c.name, c.name+localSuffix, 1), steps[0].text)
+			} else {
+				assert.Equal(t, statement, steps[0].text)
+			}
 		}
 	}
 	assert.Equal(t, 1, placed[bySource], "events alone is cut by source")
@@ -127,7 +149,7 @@ func TestSpreadByKind(t *testing.T) {
 	}
 	steps, err := sp.steps("INSERT INTO proofs (run) VALUES ('a')")
 	require.NoError(t, err)
-	assert.Equal(t, []step{{text: "INSERT INTO proofs (run) VALUES ('a')", once: true}}, steps, "rows are written once, by one node")
+	assert.Equal(t, []step{{text: "INSERT INTO proofs (run) VALUES ('a')", by: byOne}}, steps, "rows are written once, by one node")
 	for _, statement := range []string{"EXCHANGE TABLES a AND b", "CREATE MATERIALIZED VIEW v ENGINE = MergeTree ORDER BY a AS SELECT a FROM events", "", "CREATE TABLE"} {
 		_, err := sp.steps(statement)
 		require.ErrorIs(t, err, ErrSpread, statement)

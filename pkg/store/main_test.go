@@ -158,7 +158,7 @@ func (g *traffic) batch(n int) *event.Batch {
 func contents(t testing.TB, s *Store) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	for _, name := range []string{"events", "port_hours", "port_days", "source_days", "target_days", "path_days", "footprints", "demand_by_hour", "demand_by_day", "demand_by_dekad", "ports_by_hour", "ports_by_day", "ports_by_dekad", "victim_days", "sensor_days"} {
+	for _, name := range []string{"events", "port_hours", "port_days", "source_days", "target_days", "path_days", "footprints", "demand_by_hour", "demand_by_day", "demand_by_dekad", "ports_by_hour", "ports_by_day", "ports_by_dekad", "victim_days", "victim_dekads", "sensor_days"} {
 		out[name] = table(t, s, "SELECT count(), sum(cityHash64(*)) FROM "+name)
 	}
 	return out

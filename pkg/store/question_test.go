@@ -60,6 +60,9 @@ func TestQuestionsEqualEvents(t *testing.T) {
 		{base.Add(30*time.Hour + time.Minute), 3},
 		{base.Add(100*time.Hour + 59*time.Minute), 75},
 		{base.Add(300 * time.Hour), 2000},
+		// A dekad ends inside the traffic: after its end, and before.
+		{base.Add(26*time.Hour + 30*time.Minute), 720},
+		{base.Add(23*time.Hour + 30*time.Minute), 720},
 		{base.Add(-24 * time.Hour), 24},
 	}
 	for _, w := range windows {

@@ -39,6 +39,7 @@ func countedBy() map[string]string {
 		"ports_by_day":    "kind IN ('scan', 'request')",
 		"ports_by_dekad":  "kind IN ('scan', 'request')",
 		"victim_days":     "kind = 'backscatter'",
+		"victim_dekads":   "kind = 'backscatter'",
 		"sensor_days":     "1",
 	}
 }
@@ -55,7 +56,7 @@ func countedOnce(rollup string) string {
 func rollups() []string {
 	return []string{
 		"port_hours", "port_days", "source_days", "target_days", "path_days", "footprints",
-		"demand_by_hour", "demand_by_day", "demand_by_dekad", "ports_by_hour", "ports_by_day", "ports_by_dekad", "victim_days", "sensor_days",
+		"demand_by_hour", "demand_by_day", "demand_by_dekad", "ports_by_hour", "ports_by_day", "ports_by_dekad", "victim_days", "victim_dekads", "sensor_days",
 	}
 }
 
@@ -261,14 +262,14 @@ func timeColumn(name string) string {
 		return "ts"
 	case strings.HasSuffix(name, "_hours"), strings.HasSuffix(name, "_by_hour"):
 		return "hour"
-	case strings.HasSuffix(name, "_by_dekad"):
+	case strings.HasSuffix(name, "_by_dekad"), strings.HasSuffix(name, "_dekads"):
 		return "dekad"
 	}
 	return "day"
 }
 
 // feedSource finds the table that a feed reads.
-var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state|demand_by_hour_state|demand_by_day_state|ports_by_hour_state|ports_by_day_state)(_local)?`?)")
+var feedSource = regexp.MustCompile("FROM (`?\\w+`?\\.`?(events|port_hours_state|demand_by_hour_state|demand_by_day_state|ports_by_hour_state|ports_by_day_state|victim_days_state)(_local)?`?)")
 
 // rebuild makes a month of a rollup from what its feed reads, beside the old one, and swaps the two at once. Two do not
 // rebuild at the same time.

@@ -21,7 +21,7 @@ func TestBatchCutOffIsMadeWhole(t *testing.T) {
 	for i, b := range batches {
 		require.NoError(t, want.InsertEvents(t.Context(), b, 1, fmt.Sprint(i)))
 	}
-	for _, lost := range []string{"events", "port_hours_state", "port_days_state", "source_days_state", "target_days_state", "path_days_state", "footprints_state", "demand_by_hour_state", "demand_by_day_state", "demand_by_dekad_state", "ports_by_hour_state", "ports_by_day_state", "ports_by_dekad_state", "victim_days_state", "sensor_days_state"} {
+	for _, lost := range []string{"events", "port_hours_state", "port_days_state", "source_days_state", "target_days_state", "path_days_state", "footprints_state", "demand_by_hour_state", "demand_by_day_state", "demand_by_dekad_state", "ports_by_hour_state", "ports_by_day_state", "ports_by_dekad_state", "victim_days_state", "victim_dekads_state", "sensor_days_state"} {
 		t.Run(lost, func(t *testing.T) {
 			s := open(t)
 			require.NoError(t, s.InsertEvents(t.Context(), batches[0], 1, "0"))

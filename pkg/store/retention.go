@@ -53,7 +53,7 @@ func tierTables(tier string) []string {
 		return []string{"port_hours_state", "demand_by_hour_state", "ports_by_hour_state"}
 	}
 	return []string{"port_days_state", "source_days_state", "target_days_state", "path_days_state", "demand_by_day_state", "demand_by_dekad_state",
-		"ports_by_day_state", "ports_by_dekad_state", "victim_days_state", "sensor_days_state"}
+		"ports_by_day_state", "ports_by_dekad_state", "victim_days_state", "victim_dekads_state", "sensor_days_state"}
 }
 
 // Kept is how long a tier is kept, and what it holds.

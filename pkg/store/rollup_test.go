@@ -35,6 +35,8 @@ var naive = map[string]string{
 	"ports_by_dekad": `SELECT toStartOfMonth(ts) + multiIf(toDayOfMonth(ts) <= 10, 0, toDayOfMonth(ts) <= 20, 10, 20) AS dekad, proto, dport, count() AS events FROM events WHERE kind IN ('scan', 'request') GROUP BY dekad, proto, dport`,
 	"victim_days": `SELECT toDate(ts) AS day, src, count() AS events, sum(e.packets) AS packets, toDateTime(min(ts), 'UTC') AS first_seen, toDateTime(max(ts), 'UTC') AS last_seen, uniqExact(dst) AS targets
 		FROM events AS e WHERE kind = 'backscatter' GROUP BY day, src`,
+	"victim_dekads": `SELECT toStartOfMonth(ts) + multiIf(toDayOfMonth(ts) <= 10, 0, toDayOfMonth(ts) <= 20, 10, 20) AS dekad, src, count() AS events, sum(e.packets) AS packets,
+		toDateTime(min(ts), 'UTC') AS first_seen, toDateTime(max(ts), 'UTC') AS last_seen, uniqExact(dst) AS targets FROM events AS e WHERE kind = 'backscatter' GROUP BY dekad, src`,
 	"sensor_days": `SELECT toDate(ts) AS day, sensor, kind, count() AS events, sum(e.packets) AS packets, toDateTime(min(ts), 'UTC') AS first_seen, uniqExact(dst) AS targets
 		FROM events AS e GROUP BY day, sensor, kind`,
 	"source_days_counts": `SELECT toDate(ts) AS day, sensor, src, count() AS events, sum(e.packets) AS packets, countIf(kind = 'request') AS requests,

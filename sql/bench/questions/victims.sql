@@ -5,3 +5,4 @@ FROM events AS e
 WHERE kind = 'backscatter' AND ts >= {since:DateTime64(6)} AND ts < {until:DateTime64(6)}
 GROUP BY victim
 ORDER BY packets DESC, victim
+LIMIT 1000

@@ -59,7 +59,7 @@ func open(c *cli.Context, log *slog.Logger, database string) (*connection, error
 		}
 		conn.where += " on cluster " + opt.Cluster
 	}
-	opt.Logger = log
+	opt.Logger, opt.Progress = log, newStages(c.App.ErrWriter).of("rows")
 	opt.CreateDatabase = opt.CreateDatabase || createsDatabase(c)
 	if database != "" {
 		opt.Database, opt.CreateDatabase = database, true

@@ -146,7 +146,7 @@ func schemaStatements() ([]string, error) {
 func (s *Store) openNodes(database string) error {
 	for _, n := range s.cluster.nodes {
 		o := s.opt
-		o.Addr, o.Cluster, o.CreateDatabase = []string{n.addr}, "", false
+		o.Addr, o.Cluster, o.CreateDatabase, o.Progress = []string{n.addr}, "", false, nil
 		n.store = &Store{opt: o, log: s.log, suffix: localSuffix}
 		if err := n.store.connect(database); err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
+
 	"murmuration/sql"
 )
 
@@ -96,7 +98,7 @@ func (s *Store) apply(ctx context.Context, m sql.Migration) error {
 		if cause := context.Cause(ctx); cause != nil {
 			return fmt.Errorf("migration %s stopped before statement %d: %w", m.Name, i+1, cause)
 		}
-		if err := s.ddl(ctx, statement); err != nil {
+		if err := s.ddl(s.told(ctx, fmt.Sprintf("%s, step %d of %d", m.Name, i+1, len(m.Statements))), statement); err != nil {
 			return fmt.Errorf("migration %s, statement %d (%s): %w", m.Name, i+1, firstLine(statement), s.explain(err))
 		}
 	}
@@ -110,6 +112,18 @@ func (s *Store) apply(ctx context.Context, m sql.Migration) error {
 		return fmt.Errorf("record migration %s: %w", m.Name, s.explain(err))
 	}
 	return nil
+}
+
+// told lets Options.Progress know how far the statements are that are run with the context it returns.
+func (s *Store) told(ctx context.Context, stage string) context.Context {
+	if s.opt.Progress == nil || s.cluster != nil {
+		return ctx
+	}
+	var done, total uint64
+	return clickhouse.Context(ctx, clickhouse.WithProgress(func(p *clickhouse.Progress) {
+		done, total = done+p.Rows, total+p.TotalRows
+		s.opt.Progress(stage, done, total)
+	}))
 }
 
 // createsFeed says whether a migration adds rollups, which must then say what the events say that are there already.

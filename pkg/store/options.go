@@ -51,6 +51,10 @@ type Options struct {
 	// DialContext replaces net.Dialer, for a server whose address changes when it restarts.
 	DialContext func(ctx context.Context, addr string) (net.Conn, error)
 	Logger      *slog.Logger // nil is slog.Default
+
+	// Progress, if set, is told how many rows of how many the server has read to fill a rollup: in Migrate and Repair. On a cluster, where every
+	// node fills its own, it is not. It may be called until the call that it is about has returned.
+	Progress func(stage string, done, total uint64)
 }
 
 // ErrDSN is returned for an address of a server that cannot be understood.

@@ -305,7 +305,7 @@ func (s *Store) rebuildLocked(ctx context.Context, rollup string, month uint32) 
 			err = dropErr
 		}
 	}()
-	inserting := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_bytes_before_external_group_by": 2 << 30, "insert_deduplicate": 0}))
+	inserting := clickhouse.Context(s.told(ctx, fmt.Sprintf("filling %s of %d", rollup, month)), clickhouse.WithSettings(clickhouse.Settings{"max_bytes_before_external_group_by": 2 << 30, "insert_deduplicate": 0}))
 	if err := s.conn.Exec(inserting, "INSERT INTO "+scratch+" "+ofMonth(feed, month)); err != nil {
 		return err //nolint:wrapcheck // retry wraps it.
 	}

@@ -56,7 +56,7 @@ func TestUpgradeEndsAsNew(t *testing.T) {
 	for name, answer := range wantAnswers {
 		assert.False(t, answer == "" || strings.HasPrefix(answer, "0\t"), "%s answers nothing: the test is worth nothing", name)
 	}
-	for _, n := range []int{1, 2, 3, 4, 8, 11, 12} {
+	for _, n := range []int{1, 2, 3, 4, 8, 11, 12, 13} {
 		for _, live := range []bool{false, true} {
 			if live && n < 4 {
 				continue // The tables before are those of 0004 but for what is not there yet.
@@ -142,4 +142,24 @@ func TestUpgradeKeepsWhatEventsNoLongerTell(t *testing.T) {
 			assert.Equal(t, all, have)
 		})
 	}
+}
+
+// Who migrates a large database sees how far the fills are.
+func TestMigrateTellsProgress(t *testing.T) {
+	s := openWith(t, options(t))
+	migrateTo(t, s, 11)
+	require.NoError(t, s.insertOnce(t.Context(), newTraffic(35).batch(3000), 1, "a"))
+	told := map[string]uint64{}
+	s.opt.Progress = func(stage string, done, total uint64) {
+		assert.LessOrEqual(t, done, total, stage)
+		told[stage] = max(told[stage], done)
+	}
+	_, err := s.Migrate(t.Context())
+	require.NoError(t, err)
+	read := uint64(0)
+	for stage, rows := range told {
+		assert.Regexp(t, `^(\d{4}_\w+\.sql, step \d+ of \d+|filling \w+ of \d{6})$`, stage)
+		read += rows
+	}
+	assert.Greater(t, read, uint64(3000), "the old rollups were read: %v", told)
 }

@@ -76,9 +76,9 @@ func (c *cluster) repair(ctx context.Context, months []uint32) ([]string, error)
 }
 
 // backfill is that of one server on every node, or where nodes replicate on the first of a shard.
-func (c *cluster) backfill(ctx context.Context) error {
+func (c *cluster) backfill(ctx context.Context, fresh []string, before standing) error {
 	_, err := c.eachCopy(func(group []*node) ([]string, error) {
-		if err := group[0].store.backfill(ctx); err != nil {
+		if err := group[0].store.backfill(ctx, fresh, before); err != nil {
 			return nil, fmt.Errorf("node %s: %w", group[0], err)
 		}
 		return nil, nil

@@ -94,6 +94,20 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 
 // apply runs the statements of a migration and records it.
 func (s *Store) apply(ctx context.Context, m sql.Migration) error {
+	fresh := freshRollups(m)
+	var before standing
+	if len(fresh) > 0 {
+		var err error
+		if before, err = s.standing(ctx); err != nil {
+			return fmt.Errorf("migration %s: %w", m.Name, err)
+		}
+		feeds, err := s.feeds(ctx)
+		if err != nil {
+			return fmt.Errorf("migration %s: %w", m.Name, err)
+		}
+		// What came in when an earlier try was cut off is not known.
+		before.busy = before.busy || slices.ContainsFunc(fresh, func(rollup string) bool { return slices.Contains(feeds, rollup+"_feed") })
+	}
 	for i, statement := range m.Statements {
 		if cause := context.Cause(ctx); cause != nil {
 			return fmt.Errorf("migration %s stopped before statement %d: %w", m.Name, i+1, cause)
@@ -102,9 +116,9 @@ func (s *Store) apply(ctx context.Context, m sql.Migration) error {
 			return fmt.Errorf("migration %s, statement %d (%s): %w", m.Name, i+1, firstLine(statement), s.explain(err))
 		}
 	}
-	if createsFeed(m) {
+	if len(fresh) > 0 {
 		// Recorded once it is full, so that a migration that was cut off is filled by the next run.
-		if err := s.backfill(ctx); err != nil {
+		if err := s.backfill(ctx, fresh, before); err != nil {
 			return fmt.Errorf("migration %s: %w", m.Name, err)
 		}
 	}
@@ -126,9 +140,14 @@ func (s *Store) told(ctx context.Context, stage string) context.Context {
 	}))
 }
 
-// createsFeed says whether a migration adds rollups, which must then say what the events say that are there already.
-func createsFeed(m sql.Migration) bool {
-	return slices.ContainsFunc(m.Statements, func(statement string) bool { return strings.HasPrefix(statement, "CREATE MATERIALIZED VIEW") })
+// freshRollups are the rollups that a migration feeds, which must then say what the events say that are there already.
+func freshRollups(m sql.Migration) (names []string) {
+	for _, statement := range m.Statements {
+		if c := parse(statement); c.is("CREATE", "MATERIALIZED VIEW") {
+			names = append(names, strings.TrimSuffix(c.name, "_feed"))
+		}
+	}
+	return names
 }
 
 func firstLine(s string) string {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"murmuration/pkg/event"
 )
@@ -135,37 +137,104 @@ func (s *Store) Repair(ctx context.Context) ([]string, error) {
 }
 
 // months returns the months that there are events of.
-func (s *Store) months(ctx context.Context) (months []uint32, err error) {
-	err = s.retry(ctx, "list months", func() error {
-		return s.conn.QueryRow(ctx, "SELECT groupUniqArray(toUInt32(toYYYYMM(ts))) FROM events").Scan(&months)
+func (s *Store) months(ctx context.Context) ([]uint32, error) {
+	counts, err := s.eventsByMonth(ctx)
+	return slices.Sorted(maps.Keys(counts)), err
+}
+
+func (s *Store) eventsByMonth(ctx context.Context) (counts map[uint32]uint64, err error) {
+	err = s.retry(ctx, "count events by month", func() error {
+		counts = map[uint32]uint64{}
+		return s.each(ctx, "SELECT toUInt32(toYYYYMM(ts)) AS month, count() FROM events"+s.suffix+" GROUP BY month", func(rows driver.Rows) error {
+			var month uint32
+			var n uint64
+			if err := rows.Scan(&month, &n); err != nil {
+				return err //nolint:wrapcheck // retry wraps it.
+			}
+			counts[month] = n
+			return nil
+		})
 	})
-	slices.Sort(months)
-	return months, err
+	return counts, err
+}
+
+// standing is what there is of events at a moment, and whether more were on their way.
+type standing struct {
+	events map[uint32]uint64 // by month
+	busy   bool
+}
+
+func (s *Store) standing(ctx context.Context) (now standing, err error) {
+	if s.cluster != nil {
+		return standing{busy: true}, nil // Its nodes would have to be asked at one moment.
+	}
+	running, err := s.inserting(ctx)
+	if err != nil {
+		return now, err
+	}
+	now.busy = running > 0
+	now.events, err = s.eventsByMonth(ctx)
+	return now, err
+}
+
+// inserting is how many inserts run.
+func (s *Store) inserting(ctx context.Context) (running uint64, err error) {
+	err = s.retry(ctx, "look for inserts", func() error {
+		return s.conn.QueryRow(ctx, `SELECT count() FROM system.processes
+			WHERE query_kind = 'Insert' AND (current_database = currentDatabase() OR NOT is_initial_query)`).Scan(&running)
+	})
+	return running, err
+}
+
+// expired is the time before which events may be gone; zero if there is nothing yet to make them go.
+func (s *Store) expired(ctx context.Context) (time.Time, error) {
+	var there uint64
+	err := s.retry(ctx, "look for the retention", func() error {
+		return s.conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'retention_log'").Scan(&there)
+	})
+	if err != nil || there == 0 {
+		return time.Time{}, err
+	}
+	return s.Horizon(ctx, TierEvents)
 }
 
 // backfill makes every rollup that there is, and that a migration may just have added, say what the events say. Who calls it holds the lock of the
 // schema. An insert that began before a feed was there does not reach it, and one that ends while a month is made anew may be lost
 // with the month that is replaced; so each month is compared until it agrees.
-func (s *Store) backfill(ctx context.Context) error {
+//
+// The rollups that are fresh may have been filled from several old ones, which an insert reached at different times: as many events, but not the same sources. So what came in
+// since the time before the migration, and everything if something was on its way then or is now, is made from the events, whatever it counts. Months whose events may be gone are left as they
+// were filled, unless they have less than the events.
+func (s *Store) backfill(ctx context.Context, fresh []string, before standing) error {
 	if s.cluster != nil {
-		return s.cluster.backfill(ctx)
+		return s.cluster.backfill(ctx, fresh, before)
 	}
-	months, err := s.months(ctx)
-	if err != nil || len(months) == 0 {
+	now, err := s.standing(ctx)
+	if err != nil || len(now.events) == 0 {
 		return err
 	}
-	var feeds []string
-	if err := s.retry(ctx, "list feeds", func() error {
-		return s.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'").Scan(&feeds)
-	}); err != nil {
+	gone, err := s.expired(ctx)
+	if err != nil {
+		return err
+	}
+	feeds, err := s.feeds(ctx)
+	if err != nil {
 		return err
 	}
 	for _, rollup := range rollups() {
 		if !slices.Contains(feeds, rollup+"_feed") {
 			continue
 		}
-		for _, month := range months {
-			if err := s.backfillMonth(ctx, rollup, month); err != nil {
+		for _, month := range slices.Sorted(maps.Keys(now.events)) {
+			wanting := func(events, counted uint64) bool { return events != counted }
+			if startOfMonth(month).Before(gone) {
+				wanting = func(events, counted uint64) bool { return counted < events }
+			} else if slices.Contains(fresh, rollup) && (before.busy || now.busy || before.events[month] != now.events[month]) {
+				if err := s.fillMonth(ctx, rollup, month); err != nil {
+					return err
+				}
+			}
+			if err := s.backfillMonth(ctx, rollup, month, wanting); err != nil {
 				return err
 			}
 		}
@@ -173,18 +242,31 @@ func (s *Store) backfill(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) backfillMonth(ctx context.Context, rollup string, month uint32) error {
+// feeds lists the feeds that there are.
+func (s *Store) feeds(ctx context.Context) (names []string, err error) {
+	err = s.retry(ctx, "list feeds", func() error {
+		return s.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'").Scan(&names)
+	})
+	return names, err
+}
+
+// backfillMonth makes a month of a rollup from the events for as long as it is wanting.
+func (s *Store) backfillMonth(ctx context.Context, rollup string, month uint32, wanting func(events, counted uint64) bool) error {
 	for {
-		differs, err := s.differs(ctx, rollup, month)
-		if err != nil || !differs {
+		events, counted, err := s.compare(ctx, rollup, month)
+		if err != nil || !wanting(events, counted) {
 			return err
 		}
-		s.log.Info("filling a rollup from the events", "rollup", rollup, "month", month)
-		what := fmt.Sprintf("fill %s %d", rollup, month)
-		if err := s.retry(ctx, what, func() error { return s.rebuildLocked(ctx, rollup, month) }); err != nil {
+		if err := s.fillMonth(ctx, rollup, month); err != nil {
 			return err
 		}
 	}
+}
+
+func (s *Store) fillMonth(ctx context.Context, rollup string, month uint32) error {
+	s.log.Info("filling a rollup from the events", "rollup", rollup, "month", month)
+	what := fmt.Sprintf("fill %s %d", rollup, month)
+	return s.retry(ctx, what, func() error { return s.rebuildLocked(ctx, rollup, month) })
 }
 
 func (s *Store) repair(ctx context.Context, months []uint32) ([]string, error) {
@@ -222,26 +304,28 @@ func (s *Store) repair(ctx context.Context, months []uint32) ([]string, error) {
 
 // differs reports whether a rollup counts other events of a month than there are, with no insert under way.
 func (s *Store) differs(ctx context.Context, rollup string, month uint32) (bool, error) {
+	events, counted, err := s.compare(ctx, rollup, month)
+	return events != counted, err
+}
+
+// compare returns how many events of a month there are that a rollup should count, and how many it counts: other numbers only with no
+// insert under way.
+func (s *Store) compare(ctx context.Context, rollup string, month uint32) (events, counted uint64, err error) {
 	for {
-		var events, counted, running uint64
-		err := s.retry(ctx, "compare "+rollup+" with the events", func() error {
-			// Who inserts is asked first: an insert that ends in between has then all of its rows in.
-			if err := s.conn.QueryRow(ctx, `SELECT count() FROM system.processes
-				WHERE query_kind = 'Insert' AND (current_database = currentDatabase() OR NOT is_initial_query)`).Scan(&running); err != nil {
-				return err //nolint:wrapcheck // retry wraps it.
-			}
-			var err error
+		// Who inserts is asked first: an insert that ends in between has then all of its rows in.
+		running, err := s.inserting(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		err = s.retry(ctx, "compare "+rollup+" with the events", func() (err error) {
 			events, counted, err = s.counts(ctx, rollup, rollup+"_state"+s.suffix, month)
 			return err
 		})
-		if err != nil || events == counted {
-			return false, err
-		}
-		if running == 0 {
-			return true, nil
+		if err != nil || events == counted || running == 0 {
+			return events, counted, err
 		}
 		if err := pause(ctx, lockPoll); err != nil {
-			return false, err
+			return 0, 0, err
 		}
 	}
 }

@@ -144,6 +144,26 @@ func TestUpgradeKeepsWhatEventsNoLongerTell(t *testing.T) {
 	}
 }
 
+// A month of which a part has expired keeps in the rollups what the events have no more, and loses nothing of the rest.
+func TestUpgradeOfAMonthThatExpiredInPart(t *testing.T) {
+	b := newTraffic(34).batch(4000)
+	want := open(t)
+	require.NoError(t, want.InsertEvents(t.Context(), b, 1, "0"))
+	s := openWith(t, options(t))
+	migrateTo(t, s, 11)
+	require.NoError(t, s.insertOnce(t.Context(), b, 1, "0"))
+	// As while the server has dropped some of what is too old: the server itself drops it when it likes.
+	require.NoError(t, s.noteRetention(t.Context(), TierEvents, 1))
+	require.NoError(t, s.ddl(t.Context(), "DELETE FROM events WHERE ts < '2026-02-11'"))
+	require.NotEqual(t, "0\n", table(t, s, "SELECT count() FROM events WHERE ts < '2026-03-01'"), "the rest of February is there")
+	_, err := s.Migrate(t.Context())
+	require.NoError(t, err)
+	have, all := contents(t, s), contents(t, want)
+	delete(have, "events")
+	delete(all, "events")
+	assert.Equal(t, all, have)
+}
+
 // Who migrates a large database sees how far the fills are.
 func TestMigrateTellsProgress(t *testing.T) {
 	s := openWith(t, options(t))

@@ -286,62 +286,102 @@ const looksAtOnce = 16
 // sift goes once through the groups, and returns the campaigns it took out of the bucket. Paid is what evidence is
 // lowered by for all that was tested.
 func (r *run) sift(ctx context.Context, b *bucket, fields []field, failed map[uint64]bool, paid float64) (found []find, open []openGroup) {
+	s := sieve{run: r, b: b, fields: fields, failed: failed, paid: paid}
 	for _, f := range fields {
 		a := f.a.on(b.work)
-		gone := func(g group) bool {
-			// Its evidence may be that of the campaign that was taken out: the next round tests the rest anew.
-			return ctx.Err() != nil || slices.ContainsFunc(g.members, func(i int32) bool { return b.tracks[i] == nil })
-		}
-		try := func(g group, v verdict) bool {
-			c, ok := r.accept(b, g, v)
-			if ok {
-				r.strengthen(b, &c, fields, paid)
-				found = append(found, c)
-				b.take(c)
+		s.heldOut(ctx, a, s.blind(ctx, a, f.groups))
+	}
+	return s.found, s.open
+}
+
+// sieve is one pass through the groups of a bucket. Tests are made several at once, and what they say is looked at in the
+// order of the groups: a test does not depend on what others said before it, but whether it is still asked does.
+type sieve struct {
+	*run
+	b      *bucket
+	fields []field
+	failed map[uint64]bool
+	paid   float64
+
+	found []find
+	open  []openGroup
+}
+
+// gone tells of a group whose members were taken out in part: its evidence may be that of the campaign they went with, and
+// the next round tests the rest anew.
+func (s *sieve) gone(ctx context.Context, g group) bool {
+	return ctx.Err() != nil || slices.ContainsFunc(g.members, func(i int32) bool { return s.b.tracks[i] == nil })
+}
+
+// try takes the members of a campaign out of the bucket, if the group is one.
+func (s *sieve) try(g group, v verdict) bool {
+	c, ok := s.accept(s.b, g, v)
+	if ok {
+		s.strengthen(s.b, &c, s.fields, s.paid)
+		s.found = append(s.found, c)
+		s.b.take(c)
+	}
+	return ok
+}
+
+// blind tests groups as they stand, and returns those in which a search is still worth it, the largest first.
+func (s *sieve) blind(ctx context.Context, a *arena, todo []group) (rest []group) {
+	for len(todo) > 0 {
+		now := todo[:min(len(todo), testsAtOnce)]
+		says := make([]verdict, len(now))
+		s.pool.share(ctx, s.b.work, len(now), func(i int, w *scratch) {
+			if g := &now[i]; !s.gone(ctx, *g) {
+				own := a.on(w)
+				g.feet = own.feetOf(g.members)
+				if g.blindly && g.expected >= minExpected {
+					says[i] = s.proveBlind(s.b, own, *g, s.paid)
+				}
 			}
-			return ok
-		}
-		var rest []group
-		for _, g := range f.groups {
-			if gone(g) {
+		})
+		for i, g := range now {
+			todo = todo[1:]
+			if s.gone(ctx, g) {
 				continue
 			}
-			g.feet = a.feetOf(g.members)
 			if g.blindly {
-				if g.expected >= minExpected && try(g, r.proveBlind(b, a, g, paid)) {
-					continue
+				if g.expected >= minExpected && s.try(g, says[i]) {
+					break // The next ones are asked again: what they say depends on who is left.
 				}
-				open = r.promising(open, b, a, g, paid)
+				s.open = s.promising(s.open, s.b, a, g, s.paid)
 			}
-			failed[g.key] = true
+			s.failed[g.key] = true
 			if g.expected >= minExpected && g.hopeful {
 				rest = append(rest, g)
 			}
 		}
-		slices.SortStableFunc(rest, func(x, y group) int { return cmp.Compare(y.expected, x.expected) })
-		var done []group
-		for _, g := range rest {
-			if !gone(g) && !slices.ContainsFunc(done, func(d group) bool { return d.covers(b, g) }) {
-				done = append(done, g)
-			}
+	}
+	slices.SortStableFunc(rest, func(x, y group) int { return cmp.Compare(y.expected, x.expected) })
+	return rest
+}
+
+// heldOut searches groups for members on half of the addresses and tests these on the other half. Groups that are nearly another
+// one are passed over.
+func (s *sieve) heldOut(ctx context.Context, a *arena, groups []group) {
+	var todo []group
+	for _, g := range groups {
+		if !s.gone(ctx, g) && !slices.ContainsFunc(todo, func(d group) bool { return d.covers(s.b, g) }) {
+			todo = append(todo, g)
 		}
-		for len(done) > 0 && ctx.Err() == nil {
-			// What a test says does not depend on what others said before it, only whether it is still asked.
-			now := done[:min(len(done), testsAtOnce)]
-			done = done[len(now):]
-			says := make([]verdict, len(now))
-			r.pool.share(ctx, b.work, len(now), func(i int, w *scratch) { says[i] = r.proveHeldOut(b, a.on(w), now[i], paid) })
-			for i, g := range now {
-				if !gone(g) {
-					try(g, says[i])
-				}
+	}
+	for len(todo) > 0 && ctx.Err() == nil {
+		now := todo[:min(len(todo), testsAtOnce)]
+		todo = todo[len(now):]
+		says := make([]verdict, len(now))
+		s.pool.share(ctx, s.b.work, len(now), func(i int, w *scratch) { says[i] = s.proveHeldOut(s.b, a.on(w), now[i], s.paid) })
+		for i, g := range now {
+			if !s.gone(ctx, g) {
+				s.try(g, says[i])
 			}
 		}
 	}
-	return found, open
 }
 
-// testsAtOnce is how many held-out tests are made before what they say is looked at.
+// testsAtOnce is how many tests of one kind are made before what they say is looked at.
 const testsAtOnce = 8
 
 // promising adds to the undecided groups one that failed its tests although hardly anybody met. Of groups with the same

@@ -102,10 +102,10 @@ func wide(n int) *event.Batch {
 			Dport: port, Sport: uint16(rnd.UintN(1 << 16)), Proto: event.ProtoTCP, Kind: event.KindScan, Technique: event.TechniqueSYN, //nolint:gosec // In range.
 			Packets: 1, Flags: event.SYN, Window: 1024, Seq: rnd.Uint32(), TTL: 240, Signature: "1024:::",
 		}
-		switch {
-		case i%1000 == 999:
+		switch i % 1000 {
+		case 999:
 			e.Kind, e.Technique = event.KindBackscatter, event.TechniqueNone
-		case i%1000 == 0:
+		case 0:
 			e.Kind, e.Technique, e.Method, e.Path = event.KindRequest, event.TechniqueRequest, "GET", "/"
 		}
 		b.Append(&e)

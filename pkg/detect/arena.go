@@ -19,6 +19,7 @@ type arena struct {
 	sum2  []float64
 	work  *scratch // whose counters they are
 	track []*track // of foot i
+	runs  []uint32 // usual run of foot i, 0 if its cells are scattered
 	sides *sides
 	thin  *thinned // a sample of the addresses
 	of    []int32  // the track of the bucket that foot i is of, ascending
@@ -98,9 +99,9 @@ type sideTable struct {
 func (a *arena) sub(members []int) *arena {
 	s := *a
 	s.thin = &thinned{}
-	s.feet, s.track = make([]foot, len(members)), make([]*track, len(members))
+	s.feet, s.track, s.runs = make([]foot, len(members)), make([]*track, len(members)), make([]uint32, len(members))
 	for k, i := range members {
-		s.feet[k], s.track[k] = a.feet[i], a.track[i]
+		s.feet[k], s.track[k], s.runs[k] = a.feet[i], a.track[i], a.runs[i]
 	}
 	return &s
 }
@@ -185,6 +186,8 @@ func newArena(b *bucket, w *scratch, members []int32, s span) *arena {
 		a.ports[to] = b.portOf(uint64(k) << 32)
 	}
 	room := make([]uint32, 0, most)
+	a.of, a.feet = make([]int32, 0, len(members)), make([]foot, 0, len(members))
+	a.track, a.runs = make([]*track, 0, len(members)), make([]uint32, 0, len(members))
 	for _, i := range members {
 		t := b.tracks[i]
 		if t == nil {
@@ -201,6 +204,11 @@ func newArena(b *bucket, w *scratch, members []int32, s span) *arena {
 		a.of = append(a.of, i)
 		a.feet = append(a.feet, f)
 		a.track = append(a.track, t)
+		run := uint32(0)
+		if t.shape == shapeRuns {
+			run = t.run
+		}
+		a.runs = append(a.runs, run)
 	}
 	for _, k := range chosen {
 		w.number[k] = 0
@@ -337,20 +345,28 @@ func (a *arena) enter(feet []foot, set []int) (observed float64) {
 	var met uint64
 	for _, i := range set {
 		met += a.add(feet[i].cells)
-		for _, k := range feet[i].keys {
-			a.sum[k.key] += k.n
-		}
+		a.weigh(&feet[i], 1)
 	}
 	return float64(met)
+}
+
+// weigh adds a foot's cells to the sums by key, or takes them away if sign is -1. Where there is one key only, the keys of the foot are not asked, here
+// and below: each is somewhere else in memory, and to fetch it takes as long as to count a dozen cells.
+func (a *arena) weigh(f *foot, sign float64) {
+	if a.keys == 1 {
+		a.sum[0] += sign * float64(len(f.cells))
+		return
+	}
+	for _, k := range f.keys {
+		a.sum[k.key] += sign * k.n
+	}
 }
 
 // leave takes feet out again.
 func (a *arena) leave(feet []foot, set []int) {
 	for _, i := range set {
 		a.drop(feet[i].cells)
-		for _, k := range feet[i].keys {
-			a.sum[k.key] -= k.n
-		}
+		a.weigh(&feet[i], -1)
 	}
 }
 
@@ -362,11 +378,20 @@ func (a *arena) wipe(feet []foot, set []int) {
 
 // meets returns expected and observed coincidences of a foot with those that were entered; self is 1 if it is one of them,
 // else 0.
-func (a *arena) meets(f foot, self, n float64) (e, o float64) {
+func (a *arena) meets(f *foot, self, n float64) (e, o float64) {
+	return a.expects(f, self, n), float64(a.met(f.cells)) - self*float64(len(f.cells))
+}
+
+// expects is how often a foot meets those that were entered if they are independent; self is 1 if it is one of them, else 0.
+func (a *arena) expects(f *foot, self, n float64) (e float64) {
+	if a.keys == 1 {
+		own := float64(len(f.cells))
+		return own * (a.sum[0] - self*own) / n
+	}
 	for _, k := range f.keys {
 		e += k.n * (a.sum[k.key] - self*k.n)
 	}
-	return e / n, float64(a.met(f.cells)) - self*float64(len(f.cells))
+	return e / n
 }
 
 // overlap returns expected and observed coincidences of the chosen feet among each other, when every key has
@@ -383,6 +408,14 @@ func (a *arena) overlap(feet []foot, chosen []int, n float64) (expected, observe
 // expected is Σ over keys of ((Σn)² - Σn²)/2N: what independent footprints of these sizes share.
 func (a *arena) expected(feet []foot, chosen []int, n float64) float64 {
 	var e float64
+	if a.keys == 1 {
+		var sum, sum2 float64
+		for _, i := range chosen {
+			own := float64(len(feet[i].cells))
+			sum, sum2 = sum+own, sum2+own*own
+		}
+		return (sum*sum - sum2) / (2 * n)
+	}
 	for _, i := range chosen {
 		for _, k := range feet[i].keys {
 			a.sum[k.key] += k.n

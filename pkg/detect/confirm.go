@@ -138,6 +138,6 @@ func (r *run) inner(a *arena, set []int) span {
 	}
 	a.clear(a.feet, set)
 	slices.Sort(targets)
-	path := r.sp.hull(targets, r.trim)
+	path := r.sp.hull(nil, targets, r.trim)
 	return path[len(path)-1]
 }

@@ -71,7 +71,7 @@ func lowest(list []int, n int, less func(i, j int) bool) {
 // entered, and returns the overlap of the set.
 func (a *arena) scores(feet []foot, set []int, n float64, z []float64) (expected, observed float64) {
 	for _, i := range set {
-		e, o := a.meets(feet[i], 1, n)
+		e, o := a.meets(&feet[i], 1, n)
 		expected += e / 2
 		observed += o / 2
 		z[i] = (o - e) / math.Sqrt(e+1)
@@ -80,6 +80,10 @@ func (a *arena) scores(feet []foot, set []int, n float64, z []float64) (expected
 }
 
 func (a *arena) clearSums(feet []foot, set []int) {
+	if a.keys == 1 {
+		a.sum[0] = 0
+		return
+	}
 	for _, i := range set {
 		for _, k := range feet[i].keys {
 			a.sum[k.key] = 0
@@ -135,7 +139,7 @@ func (a *arena) against(feet []foot, set, chosen []int, in []bool, n float64, f 
 		if in[i] {
 			self = 1
 		}
-		e, o := a.meets(feet[i], self, n)
+		e, o := a.meets(&feet[i], self, n)
 		f(i, e, o)
 	}
 	a.wipe(feet, set)

@@ -98,7 +98,7 @@ func (r *run) aim(s segment) span {
 		targets[i] = s.cells[i].Target
 	}
 	slices.Sort(targets)
-	path := r.sp.hull(targets, loose)
+	path := r.sp.hull(nil, targets, loose)
 	return path[len(path)-1]
 }
 

@@ -307,12 +307,13 @@ func (a *arena) best(feet []foot, members []int, least int) float64 {
 // rotate returns foot i moved by a random multiple of its grid.
 func (a *arena) rotate(i int, rng *rand.Rand) foot {
 	t := a.turn(a.track[i], rng)
-	f := foot{cells: make([]uint32, 0, len(a.feet[i].cells)), keys: a.feet[i].keys}
+	f := foot{cells: make([]uint32, 0, len(a.feet[i].cells))}
 	for _, c := range a.feet[i].cells {
 		base := c - c%a.width
 		if at, ok := t.move(c - base); ok {
 			f.cells = append(f.cells, base+at)
 		}
 	}
+	f.keys = a.tallyKeys(nil, f.cells)
 	return f
 }

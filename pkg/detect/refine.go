@@ -41,7 +41,7 @@ func (c *circle) meets(i int) (e, o float64) {
 	if c.in[i] {
 		self = 1
 	}
-	return c.a.meets(c.a.feet[i], self, float64(c.a.width))
+	return c.a.meets(&c.a.feet[i], self, float64(c.a.width))
 }
 
 // learn estimates the overlap rate, the prior and the habits from the circle as it is.

@@ -47,6 +47,7 @@ func (b *bucket) slices(width, shift uint64, r *run) []*bucket {
 		from := uint64(k) * width
 		out[k] = &bucket{kind: b.kind, proto: b.proto, port: b.port, keys: b.keys, time: frame{max(shift, from) - shift, from + width - shift, 0}}
 	}
+	makers := make([]trackMaker, n)
 	count := make([]int, n)
 	parts := make([]*track, n)
 	for _, t := range b.tracks {
@@ -62,7 +63,8 @@ func (b *bucket) slices(width, shift uint64, r *run) []*bucket {
 		for k, cells := range count {
 			lasts := out[k].time.hi - out[k].time.lo
 			if parts[k] = nil; cells >= 2 && uint64(t.last-t.first) >= lasts {
-				parts[k] = &track{sources: t.sources, class: t.class, first: ^uint32(0), cells: make([]uint64, 0, cells), times: make([]uint32, 0, cells)}
+				parts[k] = makers[k].track(t.sources, cells)
+				parts[k].class = t.class
 				out[k].tracks = append(out[k].tracks, parts[k])
 			}
 		}
@@ -82,9 +84,9 @@ func (b *bucket) slices(width, shift uint64, r *run) []*bucket {
 
 // finish describes the tracks of a slice.
 func (b *bucket) finish(r *run) {
-	var room []uint32
+	m := trackMaker{sp: r.sp, window: r.window}
 	for _, c := range b.tracks {
-		room = c.finishIn(r.sp, r.window, room)
+		m.finish(c)
 		c.class[3] = hash(c.class[2], b.habit(c))
 	}
 }

@@ -90,11 +90,11 @@ func (sp *space) child(s span, r uint32) (span, bool) {
 	return span{mid, s.hi}, true
 }
 
-// hull returns the smallest span of the tree that holds all but a share loose of the sorted ranks, and
-// the path of spans from the root down to it.
-func (sp *space) hull(sorted []uint32, loose float64) []span {
+// hull appends to a path the spans from the root down to the smallest span of the tree that holds all but a share loose of the
+// sorted ranks.
+func (sp *space) hull(path []span, sorted []uint32, loose float64) []span {
 	s := sp.root()
-	path := []span{s}
+	path = append(path, s)
 	need := len(sorted) - int(loose*float64(len(sorted)))
 	if need < 1 {
 		return path

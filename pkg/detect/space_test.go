@@ -68,7 +68,7 @@ func TestHullAgainstEverySpan(t *testing.T) {
 		sp := testSpace(t, 16, 32, 5)
 		ranks := rapid.SliceOfN(rapid.Uint32Range(0, 52), 1, 30).Draw(t, "ranks")
 		slices.Sort(ranks)
-		path := sp.hull(ranks, 0.05)
+		path := sp.hull(nil, ranks, 0.05)
 		hull := path[len(path)-1]
 		need := len(ranks) - int(0.05*float64(len(ranks)))
 		if within(ranks, hull) < need {

@@ -77,7 +77,7 @@ func (a *arena) look(chosen []int) survey {
 	var below [3]float64
 	var clumped, able float64
 	for _, i := range chosen {
-		e := a.expects(feet[i], n)
+		e := a.expects(&feet[i], 1, n)
 		s.expected += e / 2
 		phi := clump(i)
 		clumped += e / 2 * phi
@@ -107,14 +107,6 @@ func (a *arena) look(chosen []int) survey {
 	return s
 }
 
-// expects is how often a foot that was entered meets the others if they are independent.
-func (a *arena) expects(f foot, n float64) (e float64) {
-	for _, k := range f.keys {
-		e += k.n * (a.sum[k.key] - k.n)
-	}
-	return e / n
-}
-
 // clumps returns how many cells a foot of the group shares at once where it meets somebody: 1 for scattered cells, of runs the
 // length of the shorter one.
 func (a *arena) clumps(feet []foot, chosen []int) func(i int) float64 {
@@ -122,16 +114,16 @@ func (a *arena) clumps(feet []foot, chosen []int) func(i int) float64 {
 	for _, i := range chosen {
 		n := float64(len(feet[i].cells))
 		cells += n
-		if a.track[i].shape == shapeRuns {
+		if a.runs[i] > 0 {
 			runs += n
-			length += n * float64(a.track[i].run)
+			length += n * float64(a.runs[i])
 		}
 	}
 	mean := length / max(1, runs)
 	return func(i int) float64 {
-		if a.track[i].shape != shapeRuns {
+		if a.runs[i] == 0 {
 			return 1
 		}
-		return 1 + runs/cells*(min(mean, float64(a.track[i].run))-1)
+		return 1 + runs/cells*(min(mean, float64(a.runs[i]))-1)
 	}
 }

@@ -229,12 +229,13 @@ func classes(b *Behaviour) [3]uint64 {
 func (ix *index) bucketOf(k kind, proto int8, port uint16, segs []segment, sp *space, window uint32, skip func(source int32, c *Cell) bool) *bucket {
 	b := &bucket{kind: k, proto: proto, port: port, time: frame{0, uint64(window), timeLevels}}
 	numbers := map[uint64]uint32{}
-	var room []uint32
+	m := trackMaker{sp: sp, window: window}
 	for _, s := range segs {
-		t := &track{
-			sources: []int32{s.source}, class: [4]uint64(append(ix.class[s.source][:], 0)), first: ^uint32(0),
-			cells: make([]uint64, 0, len(s.cells)), times: make([]uint32, 0, len(s.cells)),
+		if len(s.cells) < 2 {
+			continue
 		}
+		t := m.track(m.source(s.source), len(s.cells))
+		copy(t.class[:], ix.class[s.source][:])
 		for i := range s.cells {
 			c := &s.cells[i]
 			if k == perObject && c.Object == 0 || skip != nil && skip(s.source, c) {
@@ -261,7 +262,7 @@ func (ix *index) bucketOf(k kind, proto int8, port uint16, segs []segment, sp *s
 		if len(t.cells) < 2 {
 			continue
 		}
-		room = t.finishIn(sp, window, room)
+		m.finish(t)
 		t.class[3] = hash(t.class[2], b.habit(t))
 		b.tracks = append(b.tracks, t)
 	}
@@ -323,52 +324,52 @@ func (t *track) sort() {
 
 // finish sorts the track's cells and derives hull and shape.
 func (t *track) finish(sp *space, window uint32) {
-	t.finishIn(sp, window, nil)
+	(&trackMaker{sp: sp, window: window}).finish(t)
 }
 
-// finishIn does so with room for its targets, which it returns.
-func (t *track) finishIn(sp *space, window uint32, room []uint32) []uint32 {
+func (m *trackMaker) finish(t *track) {
 	for i := 1; i < len(t.cells); i++ {
 		if t.cells[i-1] >= t.cells[i] {
 			t.sort()
 			break
 		}
 	}
-	room = room[:0]
+	m.targets = m.targets[:0]
 	for _, c := range t.cells {
-		room = append(room, uint32(c))
+		m.targets = append(m.targets, uint32(c))
 	}
-	targets := room
+	targets := m.targets
 	if t.cells[0]>>32 != t.cells[len(t.cells)-1]>>32 {
 		slices.Sort(targets)
 	}
 	// The hull is where its cells are, not where its targets are: a target touched on many ports counts as often.
-	t.path = sp.hull(targets, loose)
+	m.path = m.sp.hull(m.path[:0], targets, loose)
+	t.path = keep(&m.paths, m.path)
 	targets = slices.Compact(targets)
 	t.targets = len(targets)
-	t.describe(targets, sp.block(targets[len(targets)/2]).First)
-	t.count()
+	t.describe(targets, m.sp.block(targets[len(targets)/2]).First)
+	m.count(t)
 	if keys := len(t.tally); t.shape == shapeRuns && 2*len(t.cells) < len(targets)*keys {
 		// Runs of addresses, but other ones on every port: a random share of a small space.
 		t.shape, t.run, t.align = shapeScatter, 1, 1
 	}
-	t.busy = uint64(t.last-t.first)*2 >= uint64(window)
-	return room
+	t.busy = uint64(t.last-t.first)*2 >= uint64(m.window)
 }
 
 // count tallies the sorted cells by key.
-func (t *track) count() {
-	t.tally, t.most = nil, 0
+func (m *trackMaker) count(t *track) {
+	m.tally, t.most = m.tally[:0], 0
 	for from := 0; from < len(t.cells); {
 		k, to := t.cells[from]>>32, from
 		for to < len(t.cells) && t.cells[to]>>32 == k {
 			to++
 		}
 		n := float64(to - from)
-		t.tally = append(t.tally, keyCount{uint32(k), n})
+		m.tally = append(m.tally, keyCount{uint32(k), n})
 		t.most = max(t.most, n)
 		from = to
 	}
+	t.tally = keep(&m.tallies, m.tally)
 }
 
 // describe finds the shape of the sorted distinct targets, which lie in the block that starts at rank first.

@@ -270,7 +270,16 @@ func (ix *index) bucketOf(k kind, proto int8, port uint16, segs []segment, sp *s
 		b.keys = []uint64{uint64(port)}
 	}
 	b.twins(sp, window)
+	b.line()
 	return b
+}
+
+// line puts tracks that scan alike next to each other: they are the ones that are looked at together, again and again, and memory is
+// fetched faster in order.
+func (b *bucket) line() {
+	slices.SortStableFunc(b.tracks, func(x, y *track) int {
+		return cmp.Or(cmp.Compare(x.class[1], y.class[1]), cmp.Compare(x.class[2], y.class[2]), cmp.Compare(x.class[3], y.class[3]), cmp.Compare(x.first, y.first))
+	})
 }
 
 // of returns a bucket of some tracks alone.

@@ -22,8 +22,9 @@ type arena struct {
 	runs  []uint32 // usual run of foot i, 0 if its cells are scattered
 	sides *sides
 	thin  *thinned // a sample of the addresses
-	of    []int32  // the track of the bucket that foot i is of, ascending
-	at    []int32  // the foot of track i of the bucket, -1 for none; nil in an arena of few of the tracks
+	seam  *stretchTable
+	of    []int32 // the track of the bucket that foot i is of, ascending
+	at    []int32 // the foot of track i of the bucket, -1 for none; nil in an arena of few of the tracks
 }
 
 // scratch is the counters of one worker, and room for what a test needs for a moment. Arenas of one bucket share them: whoever
@@ -98,7 +99,7 @@ type sideTable struct {
 // sub returns the arena of some of the feet alone. It shares the scratch arrays.
 func (a *arena) sub(members []int) *arena {
 	s := *a
-	s.thin = &thinned{}
+	s.thin, s.seam = &thinned{}, &stretchTable{}
 	s.feet, s.track, s.runs = make([]foot, len(members)), make([]*track, len(members)), make([]uint32, len(members))
 	for k, i := range members {
 		s.feet[k], s.track[k], s.runs[k] = a.feet[i], a.track[i], a.runs[i]
@@ -165,7 +166,7 @@ const (
 
 // newArena cuts the tracks to s, counting with w.
 func newArena(b *bucket, w *scratch, members []int32, s span) *arena {
-	a := &arena{span: s, width: s.size(), keys: 1, work: w, sides: &sides{known: map[sideKey]*sideTable{}}, thin: &thinned{}}
+	a := &arena{span: s, width: s.size(), keys: 1, work: w, sides: &sides{known: map[sideKey]*sideTable{}}, thin: &thinned{}, seam: &stretchTable{}}
 	most := 0
 	for _, i := range members {
 		if t := b.tracks[i]; t != nil {

@@ -17,6 +17,7 @@ type group struct {
 	blind    float64 // Chernoff bound for the group as it stands, by the survey
 	hopeful  bool    // a search among its members could find something
 	blindly  bool    // it could prove something as it stands
+	seams    float64 // evidence that its ranges begin where others of it end
 }
 
 // rule is the behaviour by which a group was picked: everything but the place.

@@ -63,7 +63,7 @@ func (a *arena) gridded(members []int) bool {
 
 func noTests() Tests {
 	nan := math.NaN()
-	return Tests{Blind: nan, HeldOut: nan, Rotation: nan, RotationZ: nan, Searched: nan, Stevens: nan, Focus: nan}
+	return Tests{Blind: nan, HeldOut: nan, Rotation: nan, RotationZ: nan, Searched: nan, Stevens: nan, Focus: nan, Seams: nan}
 }
 
 // rotated returns evidence and z of the rotation null.

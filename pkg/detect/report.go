@@ -328,7 +328,7 @@ func (f *find) cut() Cut {
 		count[t.shape]++
 	}
 	switch n := len(f.tracks); {
-	case 2*count[shapeRuns] > n:
+	case 2*count[shapeRuns] > n || !math.IsNaN(f.verdict.tests.Seams):
 		return CutRanges
 	case 2*count[shapeStride] > n:
 		return CutResidues
@@ -350,6 +350,9 @@ func (c *Campaign) explain() {
 	}
 	c.Why = append(c.Why, fmt.Sprintf("Independent sources with as many cells would have met %.0f times; these met %.0f times (ratio %.3f).", c.Expected, c.Observed, c.OverlapRatio))
 	c.Why = append(c.Why, fmt.Sprintf("That is chance with probability below 10^-%.1f, after paying for every group that was tested.", c.Evidence))
+	if !math.IsNaN(c.Tests.Seams) {
+		c.Why = append(c.Why, "Where one member's range ends another's begins, far more often than among ranges that lie as densely by chance.")
+	}
 	if c.Emerging {
 		c.Why = append(c.Why, c.earlyWhy())
 	}

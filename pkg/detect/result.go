@@ -131,6 +131,8 @@ type Tests struct {
 	Searched float64
 	// Stevens is the law of disjoint arcs, where every member scanned one run of addresses.
 	Stevens float64
+	// Seams is the tail of the number of places where one source's range ends and another's begins, beside that of ranges shifted a little.
+	Seams float64
 	// Focus is the tail of the number of alike sources that aim at this part of the telescope.
 	Focus float64
 }
@@ -203,6 +205,6 @@ func (t Tests) MarshalJSON() ([]byte, error) {
 	}
 	return json.Marshal(map[string]*float64{
 		"blind": said(t.Blind), "held_out": said(t.HeldOut), "rotation": said(t.Rotation), "rotation_z": said(t.RotationZ),
-		"searched": said(t.Searched), "stevens": said(t.Stevens), "focus": said(t.Focus),
+		"searched": said(t.Searched), "stevens": said(t.Stevens), "focus": said(t.Focus), "seams": said(t.Seams),
 	})
 }

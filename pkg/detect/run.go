@@ -40,12 +40,15 @@ type run struct {
 	trim float64
 	// buckets is how many buckets share the level of significance.
 	buckets int
-	tests   int
-	pool    *pool
-	mu      sync.Mutex
-	done    float64
-	total   float64
-	report  func(done, total float64)
+	// habits says that the space is one in which people have the same places in mind, as with ports: that ranges of it begin where others
+	// end means nothing there.
+	habits bool
+	tests  int
+	pool   *pool
+	mu     sync.Mutex
+	done   float64
+	total  float64
+	report func(done, total float64)
 }
 
 // Run finds the campaigns in the input. It is a pure function of in and p except for the calls of progress,
@@ -189,7 +192,7 @@ func (r *run) search(ctx context.Context, w *scratch, jobs []job, skip func(int3
 // and look again until nothing is left. A group is tested once for as long as nobody was taken out of it.
 //
 // Share is the inverse of this bucket's share of the level of significance; within it all groups that exist before
-// anything was looked at share alike, twice, for the blind and the held-out test (weighted Bonferroni). Round k gets
+// anything was looked at share alike, three times, for the blind and the held-out test and that of seams (weighted Bonferroni). Round k gets
 // 1/k(k+1) of that.
 func (r *run) explore(ctx context.Context, b *bucket, share float64) (found []find, open []openGroup) {
 	failed := map[uint64]bool{}
@@ -199,7 +202,7 @@ func (r *run) explore(ctx context.Context, b *bucket, share float64) (found []fi
 			break
 		}
 		r.countTests(count)
-		paid := math.Log10(share * 2 * float64(max(1, count)) * float64(round*(round+1)))
+		paid := math.Log10(share * 3 * float64(max(1, count)) * float64(round*(round+1)))
 		took, undecided := r.sift(ctx, b, fields, failed, paid)
 		found, open = append(found, took...), append(open, undecided...)
 		if len(took) == 0 {
@@ -260,7 +263,11 @@ func (r *run) fieldOf(ctx context.Context, b *bucket, w *scratch, st spanTracks,
 	r.pool.share(ctx, w, (len(todo)+looksAtOnce-1)/looksAtOnce, func(part int, w *scratch) {
 		own := a.on(w)
 		for i := part * looksAtOnce; i < min(len(todo), (part+1)*looksAtOnce); i++ {
-			looks[i] = own.look(own.feetOf(todo[i].members))
+			feet := own.feetOf(todo[i].members)
+			looks[i] = own.look(feet)
+			if todo[i].expected >= minExpected && !r.habits {
+				todo[i].seams = r.tailored(own, feet, hash(r.seed(b, todo[i]), 11), r.p.MinEvidence)
+			}
 		}
 	})
 	worth := todo[:0]
@@ -270,7 +277,7 @@ func (r *run) fieldOf(ctx context.Context, b *bucket, w *scratch, st spanTracks,
 		}
 		s := looks[i]
 		g.blind, g.hopeful, g.blindly = chernoffBelow(s.expected, s.observed), s.hopeful, s.apart()
-		if g.hopeful || g.blindly {
+		if g.hopeful || g.blindly || g.seams >= r.p.MinEvidence {
 			worth = append(worth, g)
 		} else {
 			unfit = append(unfit, g.key)
@@ -348,6 +355,9 @@ func (s *sieve) blind(ctx context.Context, a *arena, todo []group) (rest []group
 					break // The next ones are asked again: what they say depends on who is left.
 				}
 				s.open = s.promising(s.open, s.b, a, g, s.paid)
+			}
+			if c, v := s.proveSeams(a, g); v.evidence > 0 && s.try(c, v) {
+				break
 			}
 			s.failed[g.key] = true
 			if g.expected >= minExpected && g.hopeful {
@@ -498,7 +508,7 @@ func (r *run) strengthen(b *bucket, f *find, fields []field, paid float64) {
 		seed := hash(r.p.Seed, g.key, uint64(b.kind), uint64(uint8(b.proto)), uint64(b.port))
 		v := a.judge(a.feetOf(g.members), seed, r.p, r.p.MinEvidence+paid)
 		if v.evidence > f.verdict.evidence {
-			v.paid = paid
+			v.paid, v.tests.Seams = paid, f.verdict.tests.Seams
 			f.verdict = v
 		}
 	}

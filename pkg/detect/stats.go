@@ -31,6 +31,15 @@ func scaledBelow(mean, variance, observed float64) float64 {
 	return chernoffBelow(mean/s, observed/s)
 }
 
+// scaledAbove bounds -log10 P(X ≥ observed) from below in the same way for the other tail.
+func scaledAbove(mean, variance, observed float64) float64 {
+	if mean <= 0 || observed <= mean {
+		return 0
+	}
+	s := math.Max(1, variance/mean)
+	return (mean - observed + observed*math.Log(observed/mean)) / s / math.Ln10
+}
+
 // stevens is -log10 of the probability that m arcs of the given total length, dropped at random on a circle of n
 // addresses, do not meet. Stevens (Annals of Eugenics 9, 1939) gives (1 - total/n)^(m-1) for a circle without grain; on n
 // places it is the product over i = 1 … m-1 of (n - total + i)/n, which stays finite where the arcs fill the circle.

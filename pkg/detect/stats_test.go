@@ -152,5 +152,5 @@ func TestTestsThatDoNotApplyAreNull(t *testing.T) {
 	v.Blind = 12.5
 	out, err := json.Marshal(v)
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"blind":12.5,"held_out":null,"rotation":null,"rotation_z":null,"searched":null,"stevens":null,"focus":null}`, string(out))
+	assert.JSONEq(t, `{"blind":12.5,"held_out":null,"rotation":null,"rotation_z":null,"searched":null,"stevens":null,"focus":null,"seams":null}`, string(out))
 }

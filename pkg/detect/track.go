@@ -356,7 +356,7 @@ func (m *trackMaker) finish(t *track) {
 	t.path = keep(&m.paths, m.path)
 	targets = slices.Compact(targets)
 	t.targets = len(targets)
-	t.describe(targets, m.sp.block(targets[len(targets)/2]).First)
+	t.describe(targets, m.sp.block(targets[len(targets)/2]))
 	m.count(t)
 	if keys := len(t.tally); t.shape == shapeRuns && 2*len(t.cells) < len(targets)*keys {
 		// Runs of addresses, but other ones on every port: a random share of a small space.
@@ -381,8 +381,12 @@ func (m *trackMaker) count(t *track) {
 	t.tally = keep(&m.tallies, m.tally)
 }
 
-// describe finds the shape of the sorted distinct targets, which lie in the block that starts at rank first.
-func (t *track) describe(targets []uint32, first uint32) {
+// filled is the share of a part of a block, itself no more than a quarter of it, from which on a footprint is that part, and what it lacks got
+// lost. A random share of a space has so much of it in the hands of less than two.
+const filled = 0.6
+
+// describe finds the shape of the sorted distinct targets, most of which lie in the block.
+func (t *track) describe(targets []uint32, block *Block) {
 	t.shape, t.run, t.align = shapeScatter, 1, 1
 	if len(targets) < 4 {
 		// Too few to have a shape, but neighbours stand together all the same.
@@ -405,7 +409,12 @@ func (t *track) describe(targets []uint32, first uint32) {
 	mean := float64(len(targets)) / float64(n)
 	if mean >= 4 && (n == 1 || mean >= 4*chance) {
 		t.shape = shapeRuns
-		t.run, t.align = runGrid(runsOf(targets, n), first)
+		t.run, t.align = runGrid(runsOf(targets, n), block.First)
+		return
+	}
+	if d >= filled && 4*hull <= float64(block.Size) && targets[0] >= block.First {
+		t.shape = shapeRuns
+		t.run, t.align = runGrid([]span{{targets[0], targets[len(targets)-1] + 1}}, block.First)
 		return
 	}
 	if strides(targets) {

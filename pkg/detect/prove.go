@@ -158,8 +158,12 @@ func (a *arena) heldOut(members []int, seed uint64, p Params, enough float64) ve
 	if a.width>>shift < 16 {
 		return v
 	}
-	// A run longer than half a chunk often lies in both halves: who does not meet it in the one does not in the other either.
-	members = slices.DeleteFunc(slices.Clone(members), func(i int) bool { return a.track[i].run > 1 && 2*a.track[i].run > 1<<shift })
+	// A run longer than half a chunk often lies in both halves: who does not meet it in the one does not in the other either. The same
+	// goes for a sample of a small part of the space.
+	members = slices.DeleteFunc(slices.Clone(members), func(i int) bool {
+		t := a.track[i]
+		return t.run > 1 && 2*t.run > 1<<shift || t.shape == shapeScatter && a.narrow(t)
+	})
 	if len(members) < p.MinSources {
 		return v
 	}

@@ -147,6 +147,9 @@ func (t turn) wipe(cells []uint32, base uint32, count []uint32) {
 	}
 }
 
+// narrow tells whether a track aims at a small part of the arena.
+func (a *arena) narrow(t *track) bool { return 4*uint64(t.path[len(t.path)-1].size()) <= uint64(a.width) }
+
 // turn draws a rotation for a track, by a multiple of its grid.
 func (a *arena) turn(t *track, rng *rand.Rand) turn {
 	g, places := a.step(t)
@@ -156,6 +159,9 @@ func (a *arena) turn(t *track, rng *rand.Rand) turn {
 // step returns the unit by which a track rotates in this arena, and how many places that makes.
 func (a *arena) step(t *track) (unit, places uint32) {
 	g := max(1, t.align)
+	if t.shape == shapeScatter && !a.narrow(t) {
+		g = 1 // It is a sample of all that there is here.
+	}
 	for g > a.width {
 		g >>= 1
 	}

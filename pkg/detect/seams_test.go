@@ -68,13 +68,25 @@ func TestRangesOfCustomAreNoCampaign(t *testing.T) {
 		"a sample of an aligned block": func(r *ranging) {
 			for range 200 {
 				lo := r.Uint32N(rangingSize/512) * 512
-				r.scan(lo, lo+512, 0.05+0.2*r.Float64())
+				r.scan(lo, lo+512, 0.05+0.6*r.Float64())
+			}
+		},
+		"an aligned block each, of which a tenth got lost": func(r *ranging) {
+			for range 100 {
+				lo := r.Uint32N(rangingSize/512) * 512
+				r.scan(lo, lo+512, 0.9)
 			}
 		},
 		"a place each of one grid that begins anywhere": func(r *ranging) {
 			for range 100 {
 				lo := 123 + 600*r.Uint32N(109)
 				r.scan(lo, lo+600, 0.9)
+			}
+		},
+		"a sample of a place of one grid that begins anywhere": func(r *ranging) {
+			for range 100 {
+				lo := 123 + 600*r.Uint32N(109)
+				r.scan(lo, lo+600, 0.4)
 			}
 		},
 		"a network each of one list": func(r *ranging) {

@@ -419,6 +419,12 @@ func (t *track) describe(targets []uint32, block *Block) {
 	}
 	if strides(targets) {
 		t.shape = shapeStride
+		return
+	}
+	if 4*hull <= float64(block.Size) && targets[0] >= block.First {
+		// A sample of a part, which may be a block on a grid as the part of who touches all of it.
+		gap := (hull - float64(len(targets))) / float64(len(targets)+1)
+		t.align = habitual(targets[0]-block.First, targets[len(targets)-1]+1-block.First, gap)
 	}
 }
 

@@ -148,7 +148,9 @@ func (t turn) wipe(cells []uint32, base uint32, count []uint32) {
 }
 
 // narrow tells whether a track aims at a small part of the arena.
-func (a *arena) narrow(t *track) bool { return 4*uint64(t.path[len(t.path)-1].size()) <= uint64(a.width) }
+func (a *arena) narrow(t *track) bool {
+	return 4*uint64(t.path[len(t.path)-1].size()) <= uint64(a.width)
+}
 
 // turn draws a rotation for a track, by a multiple of its grid.
 func (a *arena) turn(t *track, rng *rand.Rand) turn {

@@ -192,8 +192,8 @@ func (r *run) search(ctx context.Context, w *scratch, jobs []job, skip func(int3
 // and look again until nothing is left. A group is tested once for as long as nobody was taken out of it.
 //
 // Share is the inverse of this bucket's share of the level of significance; within it all groups that exist before
-// anything was looked at share alike, three times, for the blind and the held-out test and that of seams (weighted Bonferroni). Round k gets
-// 1/k(k+1) of that.
+// anything was looked at share alike: the blind and the held-out test of each have nine tenths of its share between them, that of seams the rest
+// (weighted Bonferroni). Round k gets 1/k(k+1) of that.
 func (r *run) explore(ctx context.Context, b *bucket, share float64) (found []find, open []openGroup) {
 	failed := map[uint64]bool{}
 	for round := 1; round < 32 && ctx.Err() == nil; round++ {
@@ -202,7 +202,7 @@ func (r *run) explore(ctx context.Context, b *bucket, share float64) (found []fi
 			break
 		}
 		r.countTests(count)
-		paid := math.Log10(share * 3 * float64(max(1, count)) * float64(round*(round+1)))
+		paid := math.Log10(share * 2 / (1 - seamShare) * float64(max(1, count)) * float64(round*(round+1)))
 		took, undecided := r.sift(ctx, b, fields, failed, paid)
 		found, open = append(found, took...), append(open, undecided...)
 		if len(took) == 0 {

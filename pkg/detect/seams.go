@@ -35,6 +35,7 @@ const (
 	fewestPlaces  = 4       // of its grid within its length, below which a range has no choice of where to end
 	mostStretches = 1 << 12 // where more lie on one another, some ends fall together everywhere
 	seamJitters   = 64
+	seamShare     = 0.1 // of a group's share of the level of significance; few campaigns need it, and those have evidence to spare
 )
 
 // stretchTable is the ranges of an arena's feet, made when they are first asked for.
@@ -286,13 +287,13 @@ func (a *arena) chain(sp *space, feet []int) []int {
 // proveSeams makes a group of the ranges that follow one upon another in one whose seams are no chance. What is tested is the
 // whole group, as behaviour picked it; the chain only says who.
 func (s *sieve) proveSeams(a *arena, g group) (group, verdict) {
-	v := verdict{tests: noTests(), paid: s.paid}
-	if g.seams < s.p.MinEvidence+s.paid {
+	v := verdict{tests: noTests(), paid: s.paid + math.Log10((1-seamShare)/(2*seamShare))}
+	if g.seams < s.p.MinEvidence+v.paid {
 		return g, v
 	}
 	chain := a.chain(s.sp, g.feet)
 	apart := a.onePlaceEach(s.sp, chain, g.feet)
-	if len(chain) < s.p.MinSources || apart < s.p.MinEvidence+s.paid {
+	if len(chain) < s.p.MinSources || apart < s.p.MinEvidence+v.paid {
 		return g, v
 	}
 	c := group{span: g.span, expected: g.expected, key: hash(g.key, uint64(len(chain))), rule: g.rule, feet: chain}

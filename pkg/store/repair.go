@@ -401,6 +401,10 @@ func (s *Store) rebuildLocked(ctx context.Context, rollup string, month uint32) 
 		// Passing: the next try counts again.
 		return fmt.Errorf("%w: %s of %d was rebuilt while events came in", ErrUnavailable, rollup, month)
 	}
+	if counted == 0 {
+		// A month without a request has no paths. The server refuses to put nothing in the place of a partition.
+		return s.ddl(ctx, fmt.Sprintf("ALTER TABLE %s DROP PARTITION ID '%d'", state, month))
+	}
 	return s.ddl(ctx, fmt.Sprintf("ALTER TABLE %s REPLACE PARTITION ID '%d' FROM %s", state, month, scratch))
 }
 

@@ -94,21 +94,24 @@ func TestUpgradeEndsAsNew(t *testing.T) {
 
 // A migration that was cut off between making a rollup and filling it is finished by the next run.
 func TestUpgradeCutOffBeforeFilling(t *testing.T) {
-	s := openWith(t, options(t))
-	migrateTo(t, s, 11)
-	b := newTraffic(32).batch(1000)
-	require.NoError(t, s.insertOnce(t.Context(), b, 1, "0"))
-	migrations, err := sql.Migrations()
-	require.NoError(t, err)
-	for _, statement := range migrations[11].Statements {
-		require.NoError(t, s.ddl(t.Context(), statement))
+	for name, b := range map[string]*event.Batch{"all kinds": newTraffic(32).batch(1000), "probes alone, which leave some rollups empty": agedBatch(100, 3)} {
+		t.Run(name, func(t *testing.T) {
+			s := openWith(t, options(t))
+			migrateTo(t, s, 11)
+			require.NoError(t, s.insertOnce(t.Context(), b, 1, "0"))
+			migrations, err := sql.Migrations()
+			require.NoError(t, err)
+			for _, statement := range migrations[11].Statements {
+				require.NoError(t, s.ddl(t.Context(), statement))
+			}
+			require.NoError(t, s.ddl(t.Context(), "TRUNCATE TABLE ports_by_day_state"))
+			_, err = s.Migrate(t.Context())
+			require.NoError(t, err)
+			want := open(t)
+			require.NoError(t, want.InsertEvents(t.Context(), b, 1, "0"))
+			assert.Equal(t, contents(t, want), contents(t, s))
+		})
 	}
-	require.NoError(t, s.ddl(t.Context(), "TRUNCATE TABLE ports_by_day_state"))
-	_, err = s.Migrate(t.Context())
-	require.NoError(t, err)
-	want := open(t)
-	require.NoError(t, want.InsertEvents(t.Context(), b, 1, "0"))
-	assert.Equal(t, contents(t, want), contents(t, s))
 }
 
 // Times whose events are gone live on in the rollups that replace those that told of them, also when the migration was cut off and

@@ -151,7 +151,7 @@ func (r *run) sharePorts(ctx context.Context, w *scratch, j portJob, skip func(i
 	}
 	p := r.p
 	p.Seed = hash(r.p.Seed, uint64(j.aim.lo), uint64(j.aim.hi), j.class)
-	axis := &run{in: r.in, p: p, sp: sp, ix: r.ix, window: r.window, trim: portTrim, buckets: r.buckets, pool: r.pool, habits: true}
+	axis := &run{in: r.in, p: p, sp: sp, ix: r.ix, window: r.window, trim: portTrim, buckets: r.buckets, pool: r.pool, customary: true}
 	sharers, _ := axis.explore(ctx, b, 2*float64(r.buckets))
 	r.countTests(axis.tests)
 	var found []find

@@ -40,15 +40,15 @@ type run struct {
 	trim float64
 	// buckets is how many buckets share the level of significance.
 	buckets int
-	// habits says that the space is one in which people have the same places in mind, as with ports: that ranges of it begin where others
+	// customary says that the space is one in which people have the same places in mind, as with ports: that ranges of it begin where others
 	// end means nothing there.
-	habits bool
-	tests  int
-	pool   *pool
-	mu     sync.Mutex
-	done   float64
-	total  float64
-	report func(done, total float64)
+	customary bool
+	tests     int
+	pool      *pool
+	mu        sync.Mutex
+	done      float64
+	total     float64
+	report    func(done, total float64)
 }
 
 // Run finds the campaigns in the input. It is a pure function of in and p except for the calls of progress,
@@ -265,8 +265,8 @@ func (r *run) fieldOf(ctx context.Context, b *bucket, w *scratch, st spanTracks,
 		for i := part * looksAtOnce; i < min(len(todo), (part+1)*looksAtOnce); i++ {
 			feet := own.feetOf(todo[i].members)
 			looks[i] = own.look(feet)
-			if todo[i].expected >= minExpected && !r.habits {
-				todo[i].seams = r.tailored(own, feet, hash(r.seed(b, todo[i]), 11), r.p.MinEvidence)
+			if todo[i].expected >= minExpected && !r.customary {
+				todo[i].seams = r.seamEvidence(own, feet, hash(r.seed(b, todo[i]), 11), r.p.MinEvidence)
 			}
 		}
 	})

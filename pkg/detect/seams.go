@@ -217,8 +217,8 @@ func (s *stretch) jitter(base uint32, rng *rand.Rand) uint32 {
 	return 0
 }
 
-// tailored tests whether the ranges of a group begin where others end. It returns -log10 p, and 0 as soon as that will not be enough.
-func (r *run) tailored(a *arena, feet []int, seed uint64, enough float64) float64 {
+// seamEvidence tests whether the ranges of a group begin where others end. It returns -log10 p, and 0 as soon as that will not be enough.
+func (r *run) seamEvidence(a *arena, feet []int, seed uint64, enough float64) float64 {
 	list := a.stretches(r.sp, feet)
 	if len(list) < max(leastSeams, r.p.MinSources) || len(list) > mostStretches {
 		return 0

@@ -15,7 +15,7 @@ var benchFiles embed.FS
 type Standard struct {
 	Name     string            // of the file without .sql
 	Question string            // a named question
-	Params   map[string]string // its parameters but hours and at
+	Params   map[string]string // its parameters but those of the time: hours, days and at
 	Raw      string            // on `events`, with the parameters since, until and those of the question
 }
 

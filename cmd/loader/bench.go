@@ -210,9 +210,13 @@ func chosenStandards(st *store.Store, names []string) ([]sql.Standard, error) {
 // measureStandard asks a standard question and the events in turn, and returns a row: medians.
 func measureStandard(ctx context.Context, st *store.Store, s sql.Standard, at time.Time, days, repeat, raw int) ([]any, error) {
 	const micro = "2006-01-02 15:04:05.000000"
-	ask := maps.Clone(s.Params)
-	ask["hours"], ask["at"] = fmt.Sprint(24*days), at.UTC().Format(micro)
-	window := map[string]string{"since": at.UTC().AddDate(0, 0, -days).Format(micro), "until": at.UTC().Format(micro)}
+	window := map[string]string{"hours": fmt.Sprint(24 * days), "days": fmt.Sprint(days), "at": at.UTC().Format(micro)}
+	ask, err := st.Takes(s.Question, window)
+	if err != nil {
+		return nil, fmt.Errorf("standard question %s: %w", s.Name, err)
+	}
+	maps.Copy(ask, s.Params)
+	window["since"], window["until"] = at.UTC().AddDate(0, 0, -days).Format(micro), window["at"]
 	var asked, events []store.Cost
 	for i := range max(repeat, raw) {
 		if i < repeat {

@@ -112,24 +112,46 @@ func (s *Store) Questions() ([]Question, error) {
 // Ask answers a named question. Every parameter must be given but `at`. Errors are ErrUnknownQuestion or
 // ErrParameter, with the nearest name that exists, or those of Query.
 func (s *Store) Ask(ctx context.Context, name string, params map[string]string) (*Result, error) {
-	questions, err := s.Questions()
+	q, err := s.question(name)
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(questions, func(q Question) bool { return q.Name == name })
-	if i < 0 {
-		all := make([]string, len(questions))
-		for i, q := range questions {
-			all[i] = q.Name
-		}
-		return nil, fmt.Errorf("%w %q%s", ErrUnknownQuestion, name, nearest.Hint(name, all))
-	}
 	params = maps.Clone(params)
-	query, err := call(&questions[i], params)
+	query, err := call(q, params)
 	if err != nil {
 		return nil, err
 	}
 	return s.Query(ctx, query, params)
+}
+
+// Takes returns those of the values that are parameters of the question. Errors are ErrUnknownQuestion.
+func (s *Store) Takes(name string, values map[string]string) (map[string]string, error) {
+	q, err := s.question(name)
+	if err != nil {
+		return nil, err
+	}
+	taken := map[string]string{}
+	for _, p := range q.Params {
+		if v, ok := values[p.Name]; ok {
+			taken[p.Name] = v
+		}
+	}
+	return taken, nil
+}
+
+func (s *Store) question(name string) (*Question, error) {
+	questions, err := s.Questions()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]string, len(questions))
+	for i := range questions {
+		if questions[i].Name == name {
+			return &questions[i], nil
+		}
+		all[i] = questions[i].Name
+	}
+	return nil, fmt.Errorf("%w %q%s", ErrUnknownQuestion, name, nearest.Hint(name, all))
 }
 
 // call writes the SELECT of a question with its parameters bound, and puts the values into the form that the

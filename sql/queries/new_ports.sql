@@ -8,7 +8,11 @@
 -- Exactness: events and targets exact; sources exact up to 4,096, then with a standard error of 0.29 %.
 -- Example: SELECT * FROM new_ports(days = 28) LIMIT 20
 WITH
-    toDate(parseDateTime64BestEffort({at:String}, 6, 'UTC')) AS today
+    toDate(parseDateTime64BestEffort({at:String}, 6, 'UTC')) AS today,
+    today - {days:UInt32} AS first_day,
+    first_day - 1 AS day_before,
+    multiIf(toDayOfMonth(day_before) <= 10, toStartOfMonth(day_before) + 10, toDayOfMonth(day_before) <= 20, toStartOfMonth(day_before) + 20, toStartOfMonth(day_before) + toIntervalMonth(1)) AS first_dekad,
+    toStartOfMonth(today) + 10 * least(intDiv(toDayOfMonth(today) - 1, 10), 2) AS end_dekad
 SELECT
     toString(d.proto) AS transport,
     d.dport AS port,
@@ -23,7 +27,10 @@ WHERE method = '' AND day = today
     AND (d.proto, d.dport) NOT IN
     (
         SELECT proto, dport FROM ports_by_day_state
-        WHERE day >= today - {days:UInt32} AND day < today
+        WHERE (day >= first_day AND day < least(today, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < today)
+        UNION ALL
+        SELECT proto, dport FROM ports_by_dekad_state
+        WHERE dekad >= first_dekad AND dekad < end_dekad
     )
 GROUP BY transport, port
 ORDER BY sources DESC, events DESC, transport, port

@@ -23,3 +23,5 @@ WHERE dport = {port:UInt32} AND method = upper({method:String})
     AND hour >= toStartOfHour(since) AND hour < until
 GROUP BY hour
 ORDER BY hour
+-- Few rows, each with much to do: spread over all cores, which the server does by itself for many rows only.
+SETTINGS merge_tree_min_rows_for_concurrent_read = 64, merge_tree_min_bytes_for_concurrent_read = 1

@@ -3,7 +3,7 @@
 -- Parameter hours UInt32: length of the time asked for
 -- Parameter at String: end of the time asked for, such as '2026-06-01 00:00:00' (UTC); now if left out
 --
--- One row for each of the 1,000 victims, the addresses that answer, with the most packets: packets and distinct addresses of ours that it answered to,
+-- One row for each of the 100 victims, the addresses that answer, with the most packets: packets and distinct addresses of ours that it answered to,
 -- first and last seen; most packets first. victim_days and victim_dekads have them all. Whole UTC days: the first and the last day that the time touches are complete.
 -- Exactness: exact for IPv4 targets; IPv6 targets are counted by a 32-bit hash.
 -- Example: SELECT * FROM victims(hours = 24) LIMIT 20
@@ -33,7 +33,7 @@ WITH
             )
             GROUP BY src
             ORDER BY sum(n) DESC, src
-            LIMIT 1000
+            LIMIT 100
         )
     ) AS most
 SELECT

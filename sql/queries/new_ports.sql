@@ -26,11 +26,17 @@ LEFT JOIN port_meanings AS p ON p.proto = toString(d.proto) AND p.dport = d.dpor
 WHERE method = '' AND day = today
     AND (d.proto, d.dport) NOT IN
     (
-        SELECT proto, dport FROM ports_by_day_state
-        WHERE (day >= first_day AND day < least(today, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < today)
-        UNION ALL
-        SELECT proto, dport FROM ports_by_dekad_state
-        WHERE dekad >= first_dekad AND dekad < end_dekad
+        SELECT proto, dport
+        FROM
+        (
+            SELECT proto, dport
+            FROM ports_by_day_state
+            WHERE (day >= first_day AND day < least(today, first_dekad)) OR (day >= greatest(first_day, end_dekad) AND day < today)
+            UNION ALL
+            SELECT proto, dport
+            FROM ports_by_dekad_state
+            WHERE dekad >= first_dekad AND dekad < end_dekad
+        )
     )
 GROUP BY transport, port
 ORDER BY sources DESC, events DESC, transport, port

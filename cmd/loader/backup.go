@@ -18,7 +18,8 @@ func backupCommand(env environment) *cli.Command {
 		Usage:     "write a backup of everything: events, rollups, ledger, campaigns, context",
 		ArgsUsage: "DIR | FILE",
 		Description: "A name that ends in .tar or .tar.zst becomes one file, any other a directory. The backup is restored beside the data\n" +
-			"once to see that it is good, and only then takes its name. On a server the name is one that the server allows.",
+			"once to see that it is good, and only then takes its name. On a server the name is one that the server allows; on a\n" +
+			"cluster each shard writes a backup of its own, NAME-shard1of2 and so on.",
 		OnUsageError: usageErrorOf,
 		Flags: withConnection(
 			&cli.StringFlag{Name: "base", Usage: "write only what is new against the backup in this `DIR`"},
@@ -77,8 +78,8 @@ func runBackup(c *cli.Context, env environment) error {
 			return err
 		}
 		verified := ", restored once to see that it is good"
-		if o.NoVerify {
-			verified = ", not verified"
+		if m.Unverified != "" {
+			verified = ", not verified (" + m.Unverified + ")"
 		}
 		fmt.Fprintf(env.stdout, "%s: %s%s\n", target, contentsText(m), verified)
 		return nil
@@ -113,13 +114,17 @@ func runRestore(c *cli.Context, env environment) error {
 
 // contentsText is how much a backup holds.
 func contentsText(m *backup.Manifest) string {
-	events := uint64(0)
+	events, names, shards := uint64(0), map[string]bool{}, map[uint32]bool{}
 	for _, t := range m.Tables {
+		names[t.Table], shards[t.Shard] = true, true
 		if t.Table == "events" {
-			events = t.Rows
+			events += t.Rows
 		}
 	}
-	text := thousands(events) + " events in " + count(len(m.Tables), "table")
+	text := thousands(events) + " events in " + count(len(names), "table")
+	if !shards[0] {
+		text += " of " + count(len(shards), "shard")
+	}
 	if m.Base != nil {
 		text += ", an increment of " + m.Base.Path
 	}

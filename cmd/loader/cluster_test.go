@@ -38,6 +38,14 @@ func TestCommandsOnACluster(t *testing.T) {
 			assert.True(t, strings.HasPrefix(got, w), "%q is not %q", got, w)
 		}
 	}
+	whole := works(t, append([]string{"backup", "evening"}, cluster...)...)
+	assert.Contains(t, whole, "evening: 62,780 events in ")
+	assert.Contains(t, whole, "tables of 2 shards, restored once to see that it is good")
+	copied := []string{"--dsn", strings.TrimSuffix(address, "scan") + enginetest.Name(t), "--cluster", c.Name}
+	assert.Contains(t, works(t, append([]string{"restore", "evening", "--from", "scan"}, copied...)...), "evening: restored 62,780 events in ")
+	question := []string{"query", "--format", "csv", "top_ports", "hours=4000", "at=2026-08-01"}
+	assert.Equal(t, works(t, append(question, cluster...)...), works(t, append(question, copied...)...))
+	assert.Contains(t, works(t, append([]string{"load", demoCapture, "--sensor", "demo"}, copied...)...), "already loaded")
 	for _, tc := range []struct {
 		args []string
 		code int

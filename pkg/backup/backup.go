@@ -36,6 +36,8 @@ type Manifest struct {
 	Version  string            `json:"version"` // of the program
 	Tables   []store.TableRows `json:"tables"`
 	Base     *Base             `json:"base,omitempty"` // what it is an increment of
+	// Unverified says why a backup was not restored to see whether it is good; "" if it was.
+	Unverified string `json:"-"`
 }
 
 // Base names the backup that another one is an increment of.
@@ -68,9 +70,12 @@ func (o *Options) stage(name string) func(done, total uint64) {
 
 // Create writes a backup: into a directory or, by its name, a file of the kind .tar or .tar.zst. What is there under that name is never
 // replaced. A backup that fails or is interrupted leaves nothing under the name. On a server the name is the server's
-// to make sense of.
+// to make sense of, and on a cluster each shard's piece has a name of its own that begins with it.
 func Create(ctx context.Context, st *store.Store, target string, o Options) (*Manifest, error) {
 	m := &Manifest{ID: strings.ToLower(rand.Text()), Database: st.Database(), Created: time.Now().UTC().Truncate(time.Second), Version: o.Version}
+	if o.NoVerify {
+		m.Unverified = "as you asked"
+	}
 	if o.Engine == "" {
 		return m, m.createOnServer(ctx, st, target, o)
 	}
@@ -211,7 +216,11 @@ func (m *Manifest) createOnServer(ctx context.Context, st *store.Store, target s
 	if m.Tables, err = st.Backup(ctx, place, base, o.stage("writing the backup")); err != nil || o.NoVerify {
 		return err //nolint:wrapcheck // It is a sentence.
 	}
-	return st.VerifyBackup(ctx, place, m.Tables, o.stage("verifying")) //nolint:wrapcheck // It is a sentence.
+	if err = st.VerifyBackup(ctx, place, m.Tables, o.stage("verifying")); errors.Is(err, store.ErrUnverifiable) {
+		m.Unverified = err.Error()
+		return nil
+	}
+	return err //nolint:wrapcheck // It is a sentence.
 }
 
 // readManifest reads what the backup in a directory is.

@@ -22,16 +22,36 @@ var (
 	ErrNotEmpty = errors.New("the database is not empty")
 	// ErrBackup is returned for a backup that does not hold what it should.
 	ErrBackup = errors.New("the backup is not good")
+	// ErrUnverifiable is returned where a backup cannot be restored beside the data.
+	ErrUnverifiable = errors.New("replicated tables cannot be restored beside the same tables")
 )
 
-// codeBackupEntryNotFound is the server's code for something that is not in a backup.
-const codeBackupEntryNotFound = 605
+// The server's codes for a backup that is not there, and for something that is not in one.
+const (
+	codeBackupNotFound      = 599
+	codeBackupEntryNotFound = 605
+)
 
 // BackupPlace is where ClickHouse writes a backup: on a disk that its configuration has for backups, or, without one, in a
 // directory that backups.allowed_path allows. Both are the server's.
 type BackupPlace struct {
 	Disk string // "" is File(Name)
 	Name string
+}
+
+// piece is the place of what a shard of a cluster has: one backup a shard, of a name that says how many there are, so that those of a cluster are not
+// taken for those of another. The one server's (shard 0) is the place itself.
+func (p BackupPlace) piece(shard, shards uint32) BackupPlace {
+	if shard == 0 {
+		return p
+	}
+	stem, ending := p.Name, ""
+	for _, e := range []string{".zip", ".zipx", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.lzma", ".tar.zst", ".tzst", ".tar.xz"} { // By these ClickHouse knows archives.
+		if strings.HasSuffix(p.Name, e) && len(e) > len(ending) {
+			stem, ending = strings.TrimSuffix(p.Name, e), e
+		}
+	}
+	return BackupPlace{Disk: p.Disk, Name: fmt.Sprintf("%s-shard%dof%d%s", stem, shard, shards, ending)}
 }
 
 // bind writes the place as an expression of parameters called after what.
@@ -46,6 +66,7 @@ func (p BackupPlace) bind(what string) (expression string, params []any) {
 // TableRows says how much a table holds: rows, or the events that the states of a rollup count; either does not change when
 // ClickHouse merges.
 type TableRows struct {
+	Shard uint32 `json:"shard,omitempty"` // of a cluster, from 1
 	Table string `json:"table"`
 	Rows  uint64 `json:"rows"`
 }
@@ -55,11 +76,15 @@ func scratch(table string) bool {
 	return strings.HasPrefix(table, lockPrefix) || strings.Contains(table, "_rebuild_")
 }
 
-// Contents counts every table that keeps data, by name.
+// Contents counts every table that keeps data, by name; on a cluster, what the first replica of each shard has.
 func (s *Store) Contents(ctx context.Context) ([]TableRows, error) {
-	return s.contentsOf(ctx, s.opt.Database)
+	if s.cluster == nil {
+		return s.contentsOf(ctx, s.opt.Database)
+	}
+	return s.cluster.contents(ctx)
 }
 
+// contentsOf counts the tables of one server or node.
 func (s *Store) contentsOf(ctx context.Context, database string) ([]TableRows, error) {
 	var names, engines []string
 	err := s.retry(ctx, "list tables", func() error {
@@ -82,7 +107,7 @@ func (s *Store) contentsOf(ctx context.Context, database string) ([]TableRows, e
 		case strings.Contains(engines[i], "Aggregating"):
 			query = "SELECT sum(events) FROM {db:Identifier}.{name:Identifier}"
 		}
-		t := TableRows{Table: name}
+		t := TableRows{Table: strings.TrimSuffix(name, s.suffix)}
 		if err := s.retry(ctx, "count "+name, func() error {
 			return s.conn.QueryRow(ctx, query, clickhouse.Named("db", database), clickhouse.Named("name", name)).Scan(&t.Rows)
 		}); err != nil {
@@ -96,11 +121,9 @@ func (s *Store) contentsOf(ctx context.Context, database string) ([]TableRows, e
 // Backup writes every table that keeps data to a place, or, with a base, what is new against that backup. Views are not
 // written: Restore makes them anew. It returns what is in the backup. While it runs no other process migrates, rebuilds a
 // rollup or changes the context, and where events, rollups or the ledger changed meanwhile the error is ErrMoving: the ledger of
-// the backup might then speak of events that are not in it. progress, if not nil, is told the bytes done and all bytes, (0, 1) while these are not known.
+// the backup might then speak of events that are not in it. On a cluster the first replica of each shard writes a piece. progress, if not nil, is told the
+// bytes done and all bytes, (0, 1) while these are not known.
 func (s *Store) Backup(ctx context.Context, to BackupPlace, base *BackupPlace, progress func(done, total uint64)) (contents []TableRows, err error) {
-	if err := s.refuseOnCluster(); err != nil {
-		return nil, err
-	}
 	ctx, l, err := s.lockSchema(ctx)
 	if err != nil {
 		return nil, err
@@ -114,17 +137,16 @@ func (s *Store) Backup(ctx context.Context, to BackupPlace, base *BackupPlace, p
 	if err != nil {
 		return nil, err
 	}
-	var tables []string
-	for _, t := range before {
-		tables = append(tables, "TABLE "+quoted(s.opt.Database)+"."+quoted(t.Table))
-	}
-	if len(tables) == 0 {
-		return nil, fmt.Errorf("%w: the database %s holds no table", ErrBackup, s.opt.Database)
-	}
-	place, params := to.bind("to")
-	statement := "BACKUP " + strings.Join(tables, ", ") + " TO " + place
-	if err := s.backupOrRestore(ctx, statement, params, base, nil, progress); err != nil {
-		return nil, fmt.Errorf("write the backup: %w", err)
+	err = s.eachPiece(s.firsts(), progress, func(n *node, shards uint32, progress func(done, total uint64)) error {
+		on := base
+		if base != nil {
+			piece := base.piece(n.shard, shards)
+			on = &piece
+		}
+		return n.store.writeBackup(ctx, to.piece(n.shard, shards), on, ofShard(before, n.shard), progress)
+	})
+	if err != nil {
+		return nil, err
 	}
 	after, err := s.Contents(ctx)
 	if err != nil {
@@ -136,13 +158,20 @@ func (s *Store) Backup(ctx context.Context, to BackupPlace, base *BackupPlace, p
 	return before, nil
 }
 
-// refuseOnCluster: a backup of one node is not one of the database, and the nodes' backups have to be of one moment.
-func (s *Store) refuseOnCluster() error {
-	if s.cluster == nil {
-		return nil
+// writeBackup has one server write the tables, of which it has those that hold rows.
+func (s *Store) writeBackup(ctx context.Context, to BackupPlace, base *BackupPlace, contents []TableRows, progress func(done, total uint64)) error {
+	var tables []string
+	for _, t := range contents {
+		tables = append(tables, "TABLE "+quoted(s.opt.Database)+"."+quoted(t.Table+s.suffix))
 	}
-	return fmt.Errorf("%w: backups are of one server; stop loading and run ClickHouse's own BACKUP DATABASE %s ON CLUSTER %s TO … on one of its nodes",
-		ErrCluster, s.opt.Database, s.cluster.name)
+	if len(tables) == 0 {
+		return fmt.Errorf("%w: the database %s holds no table", ErrBackup, s.opt.Database)
+	}
+	place, params := to.bind("to")
+	if err := s.backupOrRestore(ctx, "BACKUP "+strings.Join(tables, ", ")+" TO "+place, params, base, nil, progress); err != nil {
+		return fmt.Errorf("write the backup: %w", err)
+	}
+	return nil
 }
 
 // quoted writes a name of our own tables as an identifier: BACKUP takes no parameters in their place.
@@ -152,12 +181,21 @@ func quoted(name string) string {
 
 // difference is the first table in which two contents differ, as a text; empty if none does.
 func difference(want, got []TableRows) string {
-	have := map[string]uint64{}
+	type table struct {
+		shard uint32
+		name  string
+	}
+	have := map[table]uint64{}
 	for _, t := range got {
-		have[t.Table] = t.Rows
+		have[table{t.Shard, t.Table}] = t.Rows
 	}
 	for _, t := range want {
-		if n, ok := have[t.Table]; !ok || n != t.Rows {
+		n, ok := have[table{t.Shard, t.Table}]
+		switch {
+		case ok && n == t.Rows:
+		case t.Shard > 0:
+			return fmt.Sprintf("%s of shard %d: %d, then %d", t.Table, t.Shard, t.Rows, n)
+		default:
 			return fmt.Sprintf("%s: %d, then %d", t.Table, t.Rows, n)
 		}
 	}
@@ -228,11 +266,18 @@ func (s *Store) endBackup(ctx context.Context, id string) error {
 }
 
 // VerifyBackup restores a backup into a database of its own beside this one, counts what is there, and drops it. The error wraps ErrBackup where
-// it is not what is wanted. It needs the right to make databases, and as much room as the data takes.
-func (s *Store) VerifyBackup(ctx context.Context, from BackupPlace, want []TableRows, progress func(done, total uint64)) (err error) {
-	if err := s.refuseOnCluster(); err != nil {
-		return err
+// it is not what is wanted. It needs the right to make databases, and as much room as the data takes. On a cluster each piece is restored where it was
+// written; replicated tables, whose places in Keeper are taken, cannot be (ErrUnverifiable).
+func (s *Store) VerifyBackup(ctx context.Context, from BackupPlace, want []TableRows, progress func(done, total uint64)) error {
+	if s.cluster != nil && s.cluster.replicated {
+		return ErrUnverifiable
 	}
+	return s.eachPiece(s.firsts(), progress, func(n *node, shards uint32, progress func(done, total uint64)) error {
+		return n.store.verifyPiece(ctx, from.piece(n.shard, shards), ofShard(want, n.shard), progress)
+	})
+}
+
+func (s *Store) verifyPiece(ctx context.Context, from BackupPlace, want []TableRows, progress func(done, total uint64)) (err error) {
 	database := s.opt.Database + "_verify_" + strings.ToLower(rand.Text())
 	if err := s.ddl(ctx, "CREATE DATABASE "+quoted(database)); err != nil {
 		return fmt.Errorf("verify the backup: %w", s.explain(err))
@@ -263,7 +308,11 @@ func (s *Store) restoreTables(ctx context.Context, from BackupPlace, database, a
 	place, params := from.bind("from")
 	err := s.backupOrRestore(ctx, "RESTORE DATABASE "+quoted(database)+" AS "+quoted(as)+" FROM "+place, params, nil, []string{"create_database = 0"}, progress)
 	var ex *clickhouse.Exception
-	if errors.As(err, &ex) && ex.Code == codeBackupEntryNotFound {
+	switch {
+	case errors.As(err, &ex) && ex.Code == codeBackupNotFound && s.suffix != "":
+		return fmt.Errorf("%w: there is no %s where this node looks for backups: each node has to reach the pieces of its shard, and a backup fits a cluster of as many shards as it was made of: %w",
+			ErrBackup, from.Name, err)
+	case errors.As(err, &ex) && ex.Code == codeBackupEntryNotFound:
 		return fmt.Errorf("%w: it holds no database %s: was the database called otherwise when the backup was made?: %w", ErrBackup, database, err)
 	}
 	return err
@@ -271,13 +320,14 @@ func (s *Store) restoreTables(ctx context.Context, from BackupPlace, database, a
 
 // Restore brings a backup of a database, by the name that it had, into this one, which must hold nothing (ErrNotEmpty): tables of a schema without
 // data make way. want, if it is not nil, is what must come out. Afterwards the schema is up to date, and loading what was loaded before the
-// backup brings nothing twice. A restore that fails leaves the database empty.
+// backup brings nothing twice. A restore that fails leaves the database empty. On a cluster every node that is written to (all, or where they replicate the
+// first of each shard) takes the piece of its shard.
 func (s *Store) Restore(ctx context.Context, from BackupPlace, database string, want []TableRows, progress func(done, total uint64)) (err error) {
-	if err := s.refuseOnCluster(); err != nil {
-		return err
-	}
 	if !identifier.MatchString(database) {
 		return fmt.Errorf("database name %q: letters, digits and _ only", database)
+	}
+	if s.cluster != nil && s.cluster.replicated && database != s.opt.Database {
+		return fmt.Errorf("%w: replicated tables have places in Keeper that are called after their database: restore %s under its own name", ErrCluster, database)
 	}
 	if err := s.restoreLocked(ctx, from, database, want, progress); err != nil {
 		return err
@@ -299,13 +349,15 @@ func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database st
 	if err := s.checkEmpty(ctx); err != nil {
 		return err
 	}
-	if err := s.dropAll(ctx); err != nil {
+	if err := s.dropEverywhere(ctx); err != nil {
 		return err
 	}
-	err = s.restoreTables(ctx, from, database, s.opt.Database, progress)
-	if err == nil && want != nil {
-		err = s.expectContents(ctx, s.opt.Database, want)
-	}
+	err = s.eachPiece(s.rowHolders(), progress, func(n *node, shards uint32, progress func(done, total uint64)) error {
+		if err := n.store.restoreTables(ctx, from.piece(n.shard, shards), database, s.opt.Database, progress); err != nil || want == nil {
+			return err
+		}
+		return n.store.expectContents(ctx, s.opt.Database, ofShard(want, n.shard))
+	})
 	if err == nil {
 		err = s.remakeSchema(ctx)
 	}
@@ -313,14 +365,18 @@ func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database st
 		err = s.compareCutBatches(ctx)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("restore: %w", err), s.dropAll(context.WithoutCancel(ctx)))
+		return errors.Join(fmt.Errorf("restore: %w", err), s.dropEverywhere(context.WithoutCancel(ctx)))
 	}
 	return nil
 }
 
 // checkEmpty refuses a database in which a table holds something beside the record of migrations.
 func (s *Store) checkEmpty(ctx context.Context) error {
-	contents, err := s.Contents(ctx)
+	return oneLine(eachNode(s.holders(), func(n *node) error { return n.store.checkNodeEmpty(ctx) }))
+}
+
+func (s *Store) checkNodeEmpty(ctx context.Context) error {
+	contents, err := s.contentsOf(ctx, s.opt.Database)
 	if err != nil {
 		return err
 	}
@@ -333,7 +389,11 @@ func (s *Store) checkEmpty(ctx context.Context) error {
 	return nil
 }
 
-// dropAll drops every table and view of the database but locks; what feeds others goes first.
+func (s *Store) dropEverywhere(ctx context.Context) error {
+	return oneLine(eachNode(s.holders(), func(n *node) error { return n.store.dropAll(ctx) }))
+}
+
+// dropAll drops every table and view of the database on one server or node but locks; what feeds others goes first.
 func (s *Store) dropAll(ctx context.Context) error {
 	var names, engines []string
 	if err := s.retry(ctx, "list tables", func() error {
@@ -363,6 +423,10 @@ func (s *Store) remakeSchema(ctx context.Context) error {
 	migrations, err := sql.Migrations()
 	if err != nil {
 		return fmt.Errorf("migrations in this program: %w", err)
+	}
+	// On a cluster a backup has the tables that hold rows, and not those that are spread over them.
+	if err := s.ddl(ctx, migrationsTable); err != nil {
+		return fmt.Errorf("create schema_migrations: %w", s.explain(err))
 	}
 	if _, err := s.pending(ctx, migrations); err != nil {
 		return err

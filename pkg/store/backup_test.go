@@ -2,8 +2,10 @@ package store
 
 import (
 	"crypto/rand"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -87,4 +89,106 @@ func TestCutBatchesAfterARestore(t *testing.T) {
 		require.NoError(t, straight.InsertEvents(t.Context(), b, marks[i].Input, marks[i].Token))
 	}
 	assert.Equal(t, contents(t, straight), contents(t, restored))
+}
+
+// backupOfAllShards: a backup of a cluster and an increment of it, restored, are the database as it was when they were written, on every node, and loads under way
+// go on behind it.
+func backupOfAllShards(t *testing.T, s *Store) {
+	g := newTraffic(61)
+	first, second, third := g.batch(2000), g.batch(1000), g.batch(500)
+	cut := Mark{Head: [32]byte{3}, Input: 3, End: 30, Token: "third"}
+	require.NoError(t, s.InsertEvents(t.Context(), first, 1, "first"))
+	require.NoError(t, s.AddTelescope(t.Context(), Telescope{Prefix: netip.MustParsePrefix("198.51.100.0/24")}))
+	full, more := BackupPlace{Name: rand.Text()}, BackupPlace{Name: rand.Text() + ".tar"}
+	var told [][2]uint64
+	held, err := s.Backup(t.Context(), full, nil, func(done, total uint64) { told = append(told, [2]uint64{done, total}) })
+	require.NoError(t, err)
+	require.NotEmpty(t, told)
+	events := uint64(0)
+	for _, r := range held {
+		require.Positive(t, r.Shard)
+		if r.Table == "events" {
+			require.Positive(t, r.Rows, "every shard has a share")
+			events += r.Rows
+		}
+	}
+	require.Equal(t, uint64(first.Len()), events) //nolint:gosec // A length.
+
+	require.NoError(t, s.InsertEvents(t.Context(), second, 2, "second"))
+	require.NoError(t, s.PutMark(t.Context(), cut))
+	require.NoError(t, s.InsertEvents(t.Context(), third, 3, "third"))
+	held, err = s.Backup(t.Context(), more, &full, nil)
+	require.NoError(t, err)
+	if s.cluster.replicated {
+		require.ErrorIs(t, s.VerifyBackup(t.Context(), more, held, nil), ErrUnverifiable)
+	} else {
+		require.NoError(t, s.VerifyBackup(t.Context(), more, held, nil))
+		held[0].Rows++
+		require.ErrorIs(t, s.VerifyBackup(t.Context(), more, held, nil), ErrBackup)
+		held[0].Rows--
+	}
+	want := contents(t, s)
+	require.ErrorIs(t, s.Restore(t.Context(), more, s.Database(), held, nil), ErrNotEmpty)
+	require.Equal(t, want, contents(t, s), "a restore that is refused changes nothing")
+
+	empty(t, s)
+	require.NoError(t, s.Restore(t.Context(), more, s.Database(), held, nil))
+	require.Equal(t, want, contents(t, s))
+	replicasEqual(t, s)
+	require.NoError(t, s.CheckSchema(t.Context()))
+	known, err := s.Marks(t.Context(), cut.Head)
+	require.NoError(t, err)
+	require.Len(t, known, 1)
+	require.NoError(t, s.InsertEvents(t.Context(), third, 3, known[0].Token))
+	require.Equal(t, want, contents(t, s), "what was under way comes in once")
+	replicasEqual(t, s)
+	require.NoError(t, s.InsertEvents(t.Context(), g.batch(100), 4, "fourth"))
+	replicasEqual(t, s)
+}
+
+// piecesOfABackup: a piece that is not there, or a backup of other shards, is told, and leaves an empty database; what is not empty on any node is not written over.
+func piecesOfABackup(t *testing.T, c *enginetest.Cluster, s *Store) {
+	empty(t, s)
+	b := newTraffic(62).batch(500)
+	require.NoError(t, s.InsertEvents(t.Context(), b, 1, "a"))
+	to := BackupPlace{Name: rand.Text()}
+	held, err := s.Backup(t.Context(), to, nil, nil)
+	require.NoError(t, err)
+	_, err = s.Backup(t.Context(), to, nil, nil)
+	require.ErrorContains(t, err, "already exists")
+
+	o := clusterOptions(c)
+	o.Database = enginetest.Name(t)
+	other := openWith(t, o)
+	require.NoError(t, other.Restore(t.Context(), to, s.Database(), held, nil))
+	require.Equal(t, contents(t, s), contents(t, other), "under another name")
+	lost := other.cluster.nodes[1]
+	require.NoError(t, other.ddl(t.Context(), "TRUNCATE TABLE events"))
+	for _, name := range rollups() {
+		require.NoError(t, other.ddl(t.Context(), "TRUNCATE TABLE "+name+"_state"))
+	}
+	require.NoError(t, lost.exec(t.Context(), "INSERT INTO telescopes_log_local (prefix) VALUES ('192.0.2.0/24')"))
+	err = other.Restore(t.Context(), to, s.Database(), held, nil)
+	require.ErrorIs(t, err, ErrNotEmpty)
+	require.ErrorContains(t, err, lost.addr)
+
+	o.Database = enginetest.Name(t)
+	other = openWith(t, o)
+	require.NoError(t, os.RemoveAll(filepath.Join(c.Backups, to.piece(2, 2).Name)))
+	err = other.Restore(t.Context(), to, s.Database(), held, nil)
+	require.ErrorIs(t, err, ErrBackup)
+	require.ErrorContains(t, err, "there is no "+to.Name+"-shard2of2")
+	for _, n := range other.cluster.nodes {
+		require.Empty(t, strings.Fields(table(t, n.store, "SELECT name FROM system.tables WHERE database = currentDatabase() AND NOT startsWith(name, '"+lockPrefix+"')")), n.addr)
+	}
+}
+
+func TestPieceNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"b": "b-shard2of3", "2026-11-25": "2026-11-25-shard2of3", "a.b": "a.b-shard2of3",
+		"b.tar": "b-shard2of3.tar", "b.tar.zst": "b-shard2of3.tar.zst", "dir/b.zip": "dir/b-shard2of3.zip",
+	} {
+		assert.Equal(t, BackupPlace{Disk: "d", Name: want}, BackupPlace{Disk: "d", Name: name}.piece(2, 3))
+		assert.Equal(t, BackupPlace{Disk: "d", Name: name}, BackupPlace{Disk: "d", Name: name}.piece(0, 0))
+	}
 }

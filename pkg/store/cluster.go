@@ -241,6 +241,11 @@ func (c *cluster) rowHolders() []*node {
 	if !c.spread.replicated {
 		return c.nodes
 	}
+	return c.firsts()
+}
+
+// firsts are the first replicas of each shard.
+func (c *cluster) firsts() []*node {
 	var out []*node
 	for i, n := range c.nodes {
 		if i == 0 || c.nodes[i-1].shard != n.shard {
@@ -282,16 +287,27 @@ func (s *Store) checkLayout(ctx context.Context) error {
 
 // shards are stores that together hold every row once: the first replicas of a cluster, or the one server.
 func (s *Store) shards() []*Store {
-	if s.cluster == nil {
-		return []*Store{s}
-	}
 	var out []*Store
-	for i, n := range s.cluster.nodes {
-		if i == 0 || s.cluster.nodes[i-1].shard != n.shard {
-			out = append(out, n.store)
-		}
+	for _, n := range s.firsts() {
+		out = append(out, n.store)
 	}
 	return out
+}
+
+// firsts are the first replicas of each shard of a cluster, or the one server.
+func (s *Store) firsts() []*node {
+	if s.cluster != nil {
+		return s.cluster.firsts()
+	}
+	return s.holders()
+}
+
+// rowHolders are the nodes of a cluster that rows are written to, or the one server.
+func (s *Store) rowHolders() []*node {
+	if s.cluster != nil {
+		return s.cluster.rowHolders()
+	}
+	return s.holders()
 }
 
 // holders are what locks are claimed on: every node of a cluster, or the one server.

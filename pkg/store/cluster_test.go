@@ -38,7 +38,7 @@ var (
 	suite = []onStore{
 		{"marks", marksOn}, {"loads", loadsOn}, {"telescopes", telescopesOn}, {"runs", runsOn},
 		{"questions", questionsEqualOneServer}, {"leases", leasesOverNodes}, {"repair", repairOnEveryNode}, {"upkeep", upkeepOfNodes},
-		{"generated traffic", generatedOnEveryShard},
+		{"generated traffic", generatedOnEveryShard}, {"backup", backupOfAllShards},
 	}
 	whole = []onStore{
 		{"have", haveOn}, {"every column", insertKeepsEveryColumnOn}, {"rollups", rollupsEqualEventsOn}, {"footprints", footprintsEqualEventsOn},
@@ -62,6 +62,7 @@ func TestCluster(t *testing.T) {
 		s := migrated(t, clusterOptions(c))
 		t.Run("nodes killed during loads", func(t *testing.T) { nodesKilledDuringLoads(t, c, s) })
 		runSuite(t, s, suite)
+		t.Run("pieces of a backup", func(t *testing.T) { piecesOfABackup(t, c, s) })
 		t.Run("what a node lost", func(t *testing.T) { whatANodeLost(t, s) })
 		t.Run("bad input", func(t *testing.T) { clusterBadInput(t, c, s) })
 	})

@@ -18,11 +18,12 @@ import (
 )
 
 // Cluster is several engines that know each other as the shards and replicas of one cluster, as remote_servers of a real one
-// does. They share the owner's password and keep their ports when they are killed and started again.
+// does. They share the owner's password and a place for backups, and keep their ports when they are killed and started again.
 type Cluster struct {
 	Name           string
 	User, Password string
 	Nodes          []*Node // shard by shard
+	Backups        string  // the directory in which BACKUP … TO File('name') of any node writes
 }
 
 // Node is one engine of a cluster.
@@ -41,7 +42,7 @@ func StartCluster(t testing.TB, name string, shards, replicas int) *Cluster {
 	Need(t)
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret) // Never fails: crypto/rand ends the program instead.
-	c := &Cluster{Name: name, User: engine.OwnerUser, Password: hex.EncodeToString(secret)}
+	c := &Cluster{Name: name, User: engine.OwnerUser, Password: hex.EncodeToString(secret), Backups: t.TempDir()}
 	ports := freePorts(t, 2*shards*replicas)
 	for i := range shards * replicas {
 		n := &Node{Shard: i/replicas + 1, Replica: i%replicas + 1, Addr: loopback(ports[2*i]), HTTPAddr: loopback(ports[2*i+1])}
@@ -55,6 +56,9 @@ func StartCluster(t testing.TB, name string, shards, replicas int) *Cluster {
 	for _, n := range c.Nodes {
 		n.options.ExtraConfig = servers + fmt.Sprintf("<macros><shard>%d</shard><replica>%d</replica></macros>", n.Shard, n.Replica)
 		givePassword(t, n.options.Dir, c.Password)
+		if err := os.Symlink(c.Backups, filepath.Join(n.options.Dir, "backups")); err != nil {
+			t.Fatalf("enginetest: %v", err)
+		}
 	}
 	t.Cleanup(func() { c.stop(t) })
 	for _, n := range c.Nodes {

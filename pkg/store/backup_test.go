@@ -192,3 +192,20 @@ func TestPieceNames(t *testing.T) {
 		assert.Equal(t, BackupPlace{Disk: "d", Name: name}, BackupPlace{Disk: "d", Name: name}.piece(0, 0))
 	}
 }
+
+// How far several pieces are is known when all know it, those included that ended before they told anything.
+func TestProgressOfPieces(t *testing.T) {
+	a, b, c := &node{}, &node{}, &node{}
+	var told [2]uint64
+	all := &together{progress: func(done, total uint64) { told = [2]uint64{done, total} }, of: map[*node][2]uint64{a: {0, unknown}, b: {0, unknown}, c: {0, unknown}}}
+	all.tell(a, 10, 100)
+	assert.Equal(t, [2]uint64{0, unknown}, told)
+	all.tell(b, 20, 300)
+	assert.Equal(t, [2]uint64{0, unknown}, told)
+	all.finish(c)
+	all.tell(b, 30, 300)
+	assert.Equal(t, [2]uint64{40, 400}, told)
+	all.finish(b)
+	all.tell(a, 99, 100)
+	assert.Equal(t, [2]uint64{399, 400}, told)
+}

@@ -9,41 +9,56 @@ import (
 
 // eachPiece runs fn for each of the nodes at once, with the number of shards, and puts together how far they are.
 func (s *Store) eachPiece(nodes []*node, progress func(done, total uint64), fn func(n *node, shards uint32, progress func(done, total uint64)) error) error {
-	var of uint32
-	t := &together{progress: progress, done: make([]uint64, len(nodes)), total: make([]uint64, len(nodes))}
-	at := map[*node]int{}
-	for i, n := range nodes {
-		of, at[n] = max(of, n.shard), i
+	var shards uint32
+	for _, n := range nodes {
+		shards = max(shards, n.shard)
 	}
-	return oneLine(eachNode(nodes, func(n *node) error { return fn(n, of, t.of(at[n])) }))
+	t := &together{progress: progress, of: map[*node][2]uint64{}}
+	for _, n := range nodes {
+		t.of[n] = [2]uint64{0, unknown}
+	}
+	return oneLine(eachNode(nodes, func(n *node) error {
+		defer t.finish(n)
+		return fn(n, shards, func(done, total uint64) { t.tell(n, done, total) })
+	}))
 }
 
-// together adds up how far several are.
+// unknown is the total of what does not know its own yet.
+const unknown = 1
+
+// together adds up how far several nodes are. Who wants to know may be nobody.
 type together struct {
-	mu          sync.Mutex
-	progress    func(done, total uint64)
-	done, total []uint64
+	mu       sync.Mutex
+	progress func(done, total uint64)
+	of       map[*node][2]uint64 // done, total
 }
 
-// of returns what the i-th tells; nil where nobody wants to know.
-func (t *together) of(i int) func(done, total uint64) {
-	if t.progress == nil {
-		return nil
-	}
-	return func(done, total uint64) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.done[i], t.total[i] = done, total
-		var sum, all uint64
-		for k := range t.done {
-			if t.total[k] <= 1 { // As long as one does not know, nobody knows the whole.
-				sum, all = 0, 1
-				break
-			}
-			sum, all = sum+t.done[k], all+t.total[k]
+func (t *together) tell(n *node, done, total uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.of[n] = [2]uint64{done, total}
+	var sum, all uint64
+	for _, x := range t.of {
+		if x[1] == unknown { // As long as one does not know, nobody knows the whole.
+			sum, all = 0, unknown
+			break
 		}
+		sum, all = sum+x[0], all+x[1]
+	}
+	if t.progress != nil {
 		t.progress(sum, all)
 	}
+}
+
+// finish is the end of a node, which may have come before it told anything.
+func (t *together) finish(n *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x := t.of[n]
+	if x[1] == unknown {
+		x[1] = 0
+	}
+	t.of[n] = [2]uint64{x[1], x[1]}
 }
 
 // contents counts what the first replica of each shard has.

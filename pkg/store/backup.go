@@ -215,7 +215,9 @@ func (s *Store) backupOrRestore(ctx context.Context, statement string, params []
 		progress(0, 1)
 	}
 	done := make(chan error, 1)
-	go func() { done <- s.conn.Exec(ctx, statement+" SETTINGS "+strings.Join(settings, ", "), params...) }()
+	silent, cancel := inSilence(ctx)
+	defer cancel()
+	go func() { done <- s.conn.Exec(silent, statement+" SETTINGS "+strings.Join(settings, ", "), params...) }()
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
 	for {

@@ -163,9 +163,9 @@ func (s *Store) connect(database string) error {
 		Settings:         settings,
 		Addr:             s.opt.Addr,
 		Auth:             clickhouse.Auth{Database: database, Username: s.opt.User, Password: s.opt.Password},
-		TLS:              s.opt.TLS,
-		DialContext:      s.opt.DialContext,
+		DialContext:      s.dial,
 		DialTimeout:      s.opt.DialTimeout,
+		ReadTimeout:      longestSilence,
 		Compression:      &clickhouse.Compression{Method: method},
 		ConnOpenStrategy: clickhouse.ConnOpenInOrder,
 		ClientInfo:       clickhouse.ClientInfo{Products: []struct{ Name, Version string }{{Name: "murmuration"}}},
@@ -208,6 +208,8 @@ func checkVersion(version string) error {
 // ddl runs a statement that changes the schema, or rows in place. Every such statement passes here: on a cluster it becomes
 // those that do the same to all nodes.
 func (s *Store) ddl(ctx context.Context, statement string, args ...any) error {
+	ctx, cancel := inSilence(ctx)
+	defer cancel()
 	if s.cluster != nil {
 		return s.cluster.ddl(ctx, s, statement, args...)
 	}

@@ -108,6 +108,10 @@ func benchData(c *cli.Context, env environment) error {
 		if err != nil {
 			return err
 		}
+		merging := newStages(env.stderr).of("rows")
+		if err := conn.store.MergeMonths(ctx, p.Until, func(done, total uint64) { merging("merging the months that have ended", done, total) }); err != nil {
+			return err
+		}
 		for _, t := range benchTelescopes() {
 			if err := conn.store.AddTelescope(ctx, t); err != nil {
 				return err

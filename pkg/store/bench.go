@@ -1,16 +1,20 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 
 	"murmuration/sql"
@@ -247,4 +251,56 @@ func (s *Store) settleChunk(ctx context.Context, p *BenchPlan, c BenchChunk, sta
 	slices.Sort(months)
 	_, err := s.repair(ctx, months)
 	return err
+}
+
+// MergeMonths merges each month of the rollups before that of a time into one part, as the server does it by itself a day after the last row came in
+// (0015): what questions cost on a month that lies behind is measured on it as it then is. progress is told the rows merged and all that have to be.
+// Interrupted and called again it goes on.
+func (s *Store) MergeMonths(ctx context.Context, before time.Time, progress func(done, total uint64)) error {
+	months, err := s.unmerged(ctx, before.UTC().Format("200601"))
+	if err != nil {
+		return err
+	}
+	var done, total uint64
+	for _, rows := range months {
+		total += rows
+	}
+	for _, m := range slices.SortedFunc(maps.Keys(months), func(a, b rollupMonth) int {
+		return cmp.Or(strings.Compare(a.rollup, b.rollup), strings.Compare(a.month, b.month))
+	}) {
+		progress(done, total)
+		if err := s.ddl(ctx, "OPTIMIZE TABLE "+m.rollup+" PARTITION ID '"+m.month+"' FINAL"); err != nil {
+			return fmt.Errorf("merge %s of %s: %w", m.month, m.rollup, s.explain(err))
+		}
+		done += months[m]
+	}
+	progress(done, total)
+	return nil
+}
+
+// rollupMonth is a month of a rollup's states.
+type rollupMonth struct{ rollup, month string }
+
+// unmerged returns the months before one (as 202606) that have more than one part somewhere, with the rows of these.
+func (s *Store) unmerged(ctx context.Context, before string) (map[rollupMonth]uint64, error) {
+	months := map[rollupMonth]uint64{}
+	for _, n := range s.rowHolders() {
+		var names []string
+		for _, rollup := range rollups() {
+			names = append(names, rollup+"_state"+n.store.suffix)
+		}
+		err := n.store.each(ctx, `SELECT table, partition_id, sum(rows) FROM system.parts
+			WHERE database = currentDatabase() AND active AND table IN {names:Array(String)} AND partition_id < {before:String}
+			GROUP BY table, partition_id HAVING count() > 1`, func(rows driver.Rows) error {
+			var m rollupMonth
+			var n uint64
+			err := rows.Scan(&m.rollup, &m.month, &n)
+			months[rollupMonth{strings.TrimSuffix(m.rollup, localSuffix), m.month}] += n
+			return err //nolint:wrapcheck // Below it is explained.
+		}, clickhouse.Named("names", names), clickhouse.Named("before", before))
+		if err != nil {
+			return nil, fmt.Errorf("look for months to merge: %w", s.explain(err))
+		}
+	}
+	return months, nil
 }

@@ -65,6 +65,18 @@ func TestGeneratingGoesOnAfterTheServerWasKilled(t *testing.T) {
 	want := contents(t, s)
 	require.NoError(t, s.FillBench(t.Context(), benchPlan(), func(done, total uint64) { assert.Equal(t, total, done, "nothing is left to do") }))
 	assert.Equal(t, want, contents(t, s))
+
+	// June has ended, July has not.
+	var done, total uint64
+	require.NoError(t, s.MergeMonths(t.Context(), benchPlan().Until, func(d, of uint64) { done, total = d, of }))
+	assert.Equal(t, total, done)
+	assert.Positive(t, total)
+	assert.Equal(t, want, contents(t, s))
+	parts := "SELECT max(n) FROM (SELECT count() AS n FROM system.parts WHERE database = currentDatabase() AND active AND endsWith(table, '_state') AND partition_id "
+	assert.Equal(t, "1\n", table(t, s, parts+"< '202607' GROUP BY table, partition_id)"))
+	left, err := s.unmerged(t.Context(), "202607")
+	require.NoError(t, err)
+	assert.Empty(t, left)
 }
 
 // generatedOnEveryShard: generated traffic on a cluster is, row for row, that of one server, rollups and an answer included.
@@ -75,6 +87,10 @@ func generatedOnEveryShard(t *testing.T, s *Store) {
 		require.NoError(t, st.FillBench(t.Context(), p, none))
 		require.NoError(t, st.FillBench(t.Context(), p, func(done, total uint64) { assert.Equal(t, total, done, "nothing is left to do") }))
 	}
+	require.NoError(t, s.MergeMonths(t.Context(), p.Until, none))
+	left, err := s.unmerged(t.Context(), "202607")
+	require.NoError(t, err)
+	assert.Empty(t, left)
 	assert.Equal(t, contents(t, one), contents(t, s))
 	assert.Equal(t, ledger(t, one), ledger(t, s))
 	replicasEqual(t, s)

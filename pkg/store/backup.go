@@ -361,6 +361,9 @@ func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database st
 		return n.store.expectContents(ctx, s.opt.Database, ofShard(want, n.shard))
 	})
 	if err == nil {
+		err = s.compareCopies(ctx)
+	}
+	if err == nil {
 		err = s.remakeSchema(ctx)
 	}
 	if err == nil {

@@ -171,6 +171,9 @@ func piecesOfABackup(t *testing.T, c *enginetest.Cluster, s *Store) {
 	err = other.Restore(t.Context(), to, s.Database(), held, nil)
 	require.ErrorIs(t, err, ErrNotEmpty)
 	require.ErrorContains(t, err, lost.addr)
+	err = other.compareCopies(t.Context())
+	require.ErrorIs(t, err, ErrBackup, "its replica has no such row")
+	require.ErrorContains(t, err, "telescopes_log: 0, then 1")
 
 	o.Database = enginetest.Name(t)
 	other = openWith(t, o)

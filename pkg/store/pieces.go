@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"sync"
 )
 
@@ -64,23 +65,51 @@ func (t *together) finish(n *node) {
 // contents counts what the first replica of each shard has.
 func (c *cluster) contents(ctx context.Context) ([]TableRows, error) {
 	firsts := c.firsts()
-	held := make([][]TableRows, len(firsts))
-	at := map[*node]int{}
-	for i, n := range firsts {
-		at[n] = i
-	}
-	errs := eachNode(firsts, func(n *node) (err error) {
-		held[at[n]], err = n.store.contentsOf(ctx, n.store.opt.Database)
-		return err
-	})
+	held, err := contentsOf(ctx, firsts)
 	var out []TableRows
-	for i, n := range firsts {
-		for _, t := range held[i] {
+	for _, n := range firsts {
+		for _, t := range held[n] {
 			t.Shard = n.shard
 			out = append(out, t)
 		}
 	}
-	return out, oneLine(errs)
+	return out, err
+}
+
+// contentsOf counts what each of the nodes has.
+func contentsOf(ctx context.Context, nodes []*node) (map[*node][]TableRows, error) {
+	var mu sync.Mutex
+	held := map[*node][]TableRows{}
+	return held, oneLine(eachNode(nodes, func(n *node) error {
+		contents, err := n.store.contentsOf(ctx, n.store.opt.Database)
+		mu.Lock()
+		defer mu.Unlock()
+		held[n] = contents
+		return err
+	}))
+}
+
+// compareCopies refuses replicas of a shard that took different pieces, as they may where each looks for backups in a place of its own. Where they
+// replicate, one took the piece for all.
+func (s *Store) compareCopies(ctx context.Context) error {
+	if s.cluster == nil || s.cluster.replicated {
+		return nil
+	}
+	nodes := s.cluster.nodes
+	held, err := contentsOf(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	for i := 1; i < len(nodes); i++ {
+		before, n := nodes[i-1], nodes[i]
+		if before.shard != n.shard {
+			continue
+		}
+		if d := difference(held[before], held[n]); d != "" {
+			return fmt.Errorf("%w: node %s has taken another piece than node %s (%s): do they look for backups in the same place?", ErrBackup, n, before, d)
+		}
+	}
+	return nil
 }
 
 // ofShard is what a shard has of the contents of all, without its number: what one server says of itself.

@@ -22,6 +22,13 @@ const MaxBatchRows = 1_000_000
 // ErrBatch is returned for a batch that cannot be stored whatever the server does.
 var ErrBatch = errors.New("batch cannot be stored")
 
+// partitionsSetting limits the partitions, here months, that one block may touch. The server's default of 100 would refuse a sparse archive of ten years, and
+// the fill of a rollup from it.
+const (
+	partitionsSetting = "max_partitions_per_insert_block"
+	maxPartitions     = 10_000
+)
+
 // insertSettings are all settings on which exactly-once rests. Their defaults changed between versions
 // of ClickHouse, so none is left to them.
 func insertSettings(token string) clickhouse.Settings {
@@ -42,7 +49,7 @@ func insertSettings(token string) clickhouse.Settings {
 		"max_block_size":                                     MaxBatchRows,
 		"group_by_two_level_threshold":                       0,
 		"group_by_two_level_threshold_bytes":                 0,
-		"max_partitions_per_insert_block":                    10_000,
+		partitionsSetting:                                    maxPartitions,
 		"throw_on_max_partitions_per_insert_block":           1,
 		// Putting rows of one key together is left to merges: as they are written it costs a third of the insert.
 		"optimize_on_insert":       0,

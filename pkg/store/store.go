@@ -208,7 +208,7 @@ func checkVersion(version string) error {
 // ddl runs a statement that changes the schema, or rows in place. Every such statement passes here: on a cluster it becomes
 // those that do the same to all nodes.
 func (s *Store) ddl(ctx context.Context, statement string, args ...any) error {
-	ctx, cancel := inSilence(ctx)
+	ctx, cancel := inSilence(clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{partitionsSetting: maxPartitions})))
 	defer cancel()
 	if s.cluster != nil {
 		return s.cluster.ddl(ctx, s, statement, args...)

@@ -186,3 +186,10 @@ func TestMigrateTellsProgress(t *testing.T) {
 	}
 	assert.Greater(t, read, uint64(3000), "the old rollups were read: %v", told)
 }
+
+// What a migration fills from an archive of ten years and more is not refused for its many months, which the server takes for a mistake.
+func TestManyMonthsInOneStatement(t *testing.T) {
+	s := open(t)
+	require.NoError(t, s.ddl(t.Context(), "INSERT INTO ports_by_dekad_state (dekad, proto, dport, events) SELECT toDate('2009-01-01') + 31 * number, 'tcp', 80, 1 FROM numbers(150)"))
+	require.Equal(t, "150\n", table(t, s, "SELECT uniqExact(toYYYYMM(dekad)) FROM ports_by_dekad"))
+}

@@ -310,7 +310,7 @@ func repairOnEveryNode(t *testing.T, s *Store) {
 	replicasEqual(t, s)
 }
 
-// upkeepOfNodes: retention is set on every node and can be taken back, sizes are of all shards, a backup is refused in a sentence.
+// upkeepOfNodes: retention is set on every node and can be taken back, sizes are of all shards.
 func upkeepOfNodes(t *testing.T, s *Store) {
 	g := newTraffic(23)
 	g.start = time.Now().Add(-48 * time.Hour) // Nothing of it expires.
@@ -336,9 +336,6 @@ func upkeepOfNodes(t *testing.T, s *Store) {
 	i := slices.IndexFunc(sizes, func(of TableSize) bool { return of.Name == "events" })
 	require.GreaterOrEqual(t, i, 0)
 	assert.Equal(t, uint64(b.Len()), sizes[i].Rows)
-	_, err = s.Backup(t.Context(), BackupPlace{Name: "x"}, nil, nil)
-	require.ErrorIs(t, err, ErrCluster)
-	require.ErrorIs(t, s.Restore(t.Context(), BackupPlace{Name: "x"}, "scan", nil, nil), ErrCluster)
 }
 
 // whatANodeLost: rows that a batch, which may have been cut off, left on one replica and not on the other, are sent there.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"github.com/urfave/cli/v2"
 
 	"murmuration/pkg/campaign"
@@ -70,7 +72,7 @@ func runDetect(c *cli.Context, env environment) error {
 		return err
 	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, log *slog.Logger) error {
-		opt := campaign.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log, Proof: effort}
+		opt := campaign.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log, Proof: effort, FreeMemory: freeMemory}
 		if sender != nil {
 			defer sender.Close()
 			opt.Tell = []string{sender.Destination()}
@@ -270,4 +272,20 @@ func shortList(s []string, n int) string {
 		return strings.Join(s, " ")
 	}
 	return fmt.Sprintf("%s +%d", strings.Join(s[:n], " "), len(s)-n)
+}
+
+// freeMemory is what the machine has for another program, page cache that can be dropped included.
+func freeMemory() (uint64, error) {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return 0, fmt.Errorf("procfs: %w", err)
+	}
+	m, err := fs.Meminfo()
+	if err != nil {
+		return 0, fmt.Errorf("procfs: %w", err)
+	}
+	if m.MemAvailableBytes == nil {
+		return 0, errors.New("/proc/meminfo has no MemAvailable")
+	}
+	return *m.MemAvailableBytes, nil
 }

@@ -38,11 +38,11 @@ type collector struct {
 
 // read reads the footprints of the watch's window and ranks them in its telescopes, or in a guess of them
 // when there are none.
-func read(ctx context.Context, st *store.Store, w *watch) (*footprints, error) {
+func (opt *Options) read(ctx context.Context, st *store.Store, w *watch) (*footprints, error) {
 	from, to, telescopes := w.from, w.to, slices.Clone(w.telescopes)
-	c := &collector{start: from, end: to, ids: map[event.IP]uint32{}, objects: map[string]uint32{"": 0}, names: []string{""}}
-	if err := st.Footprints(ctx, from, to, c.add); err != nil {
-		return nil, fmt.Errorf("read footprints: %w", err)
+	c, err := opt.collect(ctx, st, from, to)
+	if err != nil {
+		return nil, err
 	}
 	f := &footprints{objects: c.names, inferred: len(telescopes) == 0}
 	sorted := slices.SortedFunc(slices.Values(c.targets), func(a, b targetCount) int { return bytes.Compare(a.ip[:], b.ip[:]) })
@@ -65,6 +65,56 @@ func read(ctx context.Context, st *store.Store, w *watch) (*footprints, error) {
 	f.outside = c.rank(sp)
 	f.input = detect.Input{Universe: sp.universe, Sources: c.sources, Start: from.Unix(), End: to.Unix()}
 	return f, nil
+}
+
+// What a detection takes at its peak, in bytes for each cell and each source, measured on 9.5 million cells of 3.4 million sources (2.9 GB) and on 40 million of
+// 0.65 million (3.2 GB).
+const (
+	cellBytes   = 75
+	sourceBytes = 650
+)
+
+// checkMemory refuses what would be ended by the operating system in the middle, and something else with it.
+func (opt *Options) checkMemory(cells, sources uint64) error {
+	if opt.FreeMemory == nil {
+		return nil
+	}
+	free, err := opt.FreeMemory()
+	if err != nil {
+		opt.Logger.Warn("how much memory is free is not known, so nothing is refused for it", "error", err)
+		return nil
+	}
+	const gib = 1 << 30
+	if need := cells*cellBytes + sources*sourceBytes; need > free {
+		return fmt.Errorf("%w: %d cells of %d sources take about %.1f GiB and %.1f GiB are free: look at a shorter time (--window), or where there is more memory",
+			ErrMemory, cells, sources, float64(need)/gib, float64(free)/gib)
+	}
+	return nil
+}
+
+// collect reads the footprints, if there is memory for them.
+func (opt *Options) collect(ctx context.Context, st *store.Store, from, to time.Time) (*collector, error) {
+	const stage = "reading footprints"
+	opt.Progress(stage, 0)
+	cells, sources, err := st.FootprintSize(ctx, from, to)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // It says what was read.
+	}
+	if err := opt.checkMemory(cells, sources); err != nil {
+		return nil, err
+	}
+	c := &collector{start: from, end: to, ids: map[event.IP]uint32{}, objects: map[string]uint32{"": 0}, names: []string{""}}
+	collected := 0
+	err = st.Footprints(ctx, from, to, func(f *store.Footprint) error {
+		collected += len(f.Dst)
+		opt.Progress(stage, min(float64(collected)/float64(max(cells, 1)), 0.999))
+		return c.add(f)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read footprints: %w", err)
+	}
+	opt.Progress(stage, 1)
+	return c, nil
 }
 
 // add takes one source's footprint. Until rank, a cell's Target is the id of the address.

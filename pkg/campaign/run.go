@@ -19,8 +19,13 @@ import (
 	"murmuration/pkg/store"
 )
 
-// ErrNoData is returned when the window holds no probe and no request.
-var ErrNoData = errors.New("no probes in the window")
+// What keeps a run from being done.
+var (
+	// ErrNoData is returned when the window holds no probe and no request.
+	ErrNoData = errors.New("no probes in the window")
+	// ErrMemory is returned when the window holds more than there is memory for.
+	ErrMemory = errors.New("too much for the memory that is free")
+)
 
 // Options of a run.
 type Options struct {
@@ -37,6 +42,8 @@ type Options struct {
 	Proof ProofEffort
 	// Progress, if set, is told how far a stage of the run is, 0 to 1.
 	Progress func(stage string, share float64)
+	// FreeMemory, if set, says how many bytes a run may take; one that would need more is refused (ErrMemory).
+	FreeMemory func() (uint64, error)
 }
 
 // Found is a campaign with its identity.
@@ -170,8 +177,7 @@ func detectAndSave(ctx context.Context, st *store.Store, run *store.CampaignRun,
 	if err != nil {
 		return nil, err
 	}
-	opt.Progress("reading footprints", 0)
-	fp, err := read(ctx, st, w)
+	fp, err := opt.read(ctx, st, w)
 	if err != nil {
 		return nil, err
 	}

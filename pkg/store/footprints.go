@@ -51,7 +51,7 @@ func Window(from, to time.Time) (time.Time, time.Time) {
 	return start, end
 }
 
-// streamSettings make the server stream an aggregation in the order of the table, with its memory bounded.
+// streamSettings make the server stream what it reads or aggregates in the order of the table.
 func streamSettings(ctx context.Context) context.Context {
 	return clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
 		"optimize_aggregation_in_order": 1,
@@ -60,13 +60,26 @@ func streamSettings(ctx context.Context) context.Context {
 	}))
 }
 
-const cellsQuery = `SELECT src, proto, dport, dst, sensor, object, sum(events), toUnixTimestamp(min(first_seen)), toUnixTimestamp(max(last_seen))
+// The rows of a cell, one a day or, unmerged, more, come one after the other and are put together here: the table is in that order, so the server merges its
+// parts as they stream. To GROUP BY the cell there makes it sort all of them once more: 34 s and gigabytes before the first row at 10^8 events, instead of 0.2 s.
+const cellsQuery = `SELECT src, proto, dport, dst, sensor, object, events, toUnixTimestamp(first_seen), toUnixTimestamp(last_seen)
 	FROM footprints_state WHERE day >= {from:Date} AND day < {to:Date}
-	GROUP BY src, proto, dport, dst, sensor, object
 	ORDER BY src, proto, dport, dst, sensor, object`
 
 const behavioursQuery = `SELECT src, tool, signature, ttl_class, user_agent, payload_hash, packets
 	FROM source_behaviour(from = {from:Date}, to = {to:Date}) ORDER BY src`
+
+// FootprintSize tells what Footprints of the same time are going to bring, before it is read: at most so many cells, of sources within some 2 %.
+func (s *Store) FootprintSize(ctx context.Context, from, to time.Time) (cells, sources uint64, err error) {
+	from, to = Window(from, to)
+	err = s.retry(ctx, "measure the footprints", func() error {
+		return s.conn.QueryRow(ctx, `SELECT
+				(SELECT count() FROM footprints_state WHERE day >= {from:Date} AND day < {to:Date}),
+				(SELECT uniqCombined64(12)(src) FROM source_days_state WHERE kind IN ('scan', 'request') AND day >= {from:Date} AND day < {to:Date})`,
+			clickhouse.Named("from", from.Format(time.DateOnly)), clickhouse.Named("to", to.Format(time.DateOnly))).Scan(&cells, &sources)
+	})
+	return cells, sources, err
+}
 
 // Footprints calls fn with every source that probed or requested something on the UTC days that hold
 // [from, to), in the order of their addresses. The footprint is reused after fn returns. Memory is
@@ -100,7 +113,7 @@ type merger struct {
 	current           Footprint
 }
 
-// cell is one row of the stream of cells.
+// cell is one row of the stream of cells: what a source did to a cell on a day, or a part of it.
 type cell struct {
 	src, dst       event.IP
 	proto          int8
@@ -142,8 +155,14 @@ func (m *merger) run() error {
 	return nil
 }
 
+// add puts a row to the cell that it is of, which is the last one or a new one.
 func (m *merger) add(c *cell) {
 	f := &m.current
+	if i := len(f.Dst) - 1; i >= 0 && f.Dst[i] == c.dst && f.Port[i] == c.port && f.Proto[i] == event.Proto(c.proto) && f.Sensor[i] == c.sensor && f.Object[i] == c.object {
+		f.Events[i] += c.events
+		f.First[i], f.Last[i] = min(f.First[i], int64(c.first)), max(f.Last[i], int64(c.last))
+		return
+	}
 	f.Proto, f.Port, f.Dst = append(f.Proto, event.Proto(c.proto)), append(f.Port, c.port), append(f.Dst, c.dst)
 	f.Sensor, f.Object = append(f.Sensor, c.sensor), append(f.Object, c.object)
 	f.Events, f.First, f.Last = append(f.Events, c.events), append(f.First, int64(c.first)), append(f.Last, int64(c.last))

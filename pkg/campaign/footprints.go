@@ -67,12 +67,12 @@ func (opt *Options) read(ctx context.Context, st *store.Store, w *watch) (*footp
 	return f, nil
 }
 
-// What a detection takes at its peak, in bytes for each cell and each source: at least so much, and up to mostOften times as much where many groups
+// What a detection takes at its peak, in bytes for each cell and each source: at least so much, and up to mostTimes that where many groups
 // have to be tested. Measured: 3.2 GB for 40 million cells of 0.65 million sources, 3.0 for 9.5 of 3.4, 19.3 for 92 of 11.
 const (
-	cellBytes   = 75
+	cellBytes   = 70
 	sourceBytes = 450
-	mostOften   = 1.7
+	mostTimes   = 1.7
 )
 
 // checkMemory refuses what would be ended by the operating system in the middle, and something else with it.
@@ -91,8 +91,8 @@ func (opt *Options) checkMemory(cells, sources uint64) error {
 	case need > have:
 		return fmt.Errorf("%w: %d cells of %d sources take at least %.1f GiB and %.1f GiB are free: look at a shorter time (--window), or where there is more memory",
 			ErrMemory, cells, sources, need, have)
-	case mostOften*need > have:
-		opt.Logger.Warn("the memory that is free may not do for this window", "cells", cells, "sources", sources, "least GiB", round(need), "most GiB", round(mostOften*need), "free GiB", round(have))
+	case mostTimes*need > have:
+		opt.Logger.Warn("the memory that is free may not do for this window", "cells", cells, "sources", sources, "least GiB", round(need), "most GiB", round(mostTimes*need), "free GiB", round(have))
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ const cellsQuery = `SELECT src, proto, dport, dst, sensor, object, events, toUni
 const behavioursQuery = `SELECT src, tool, signature, ttl_class, user_agent, payload_hash, packets
 	FROM source_behaviour(from = {from:Date}, to = {to:Date}) ORDER BY src`
 
-// FootprintSize tells what Footprints of the same time are going to bring, before it is read: at most so many cells, of sources within some 2 %.
+// FootprintSize tells what Footprints of the same time are going to bring, before it is read: at most so many cells, of sources with a standard error of 1.6 %.
 func (s *Store) FootprintSize(ctx context.Context, from, to time.Time) (cells, sources uint64, err error) {
 	from, to = Window(from, to)
 	err = s.retry(ctx, "measure the footprints", func() error {

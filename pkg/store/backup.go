@@ -22,6 +22,8 @@ var (
 	ErrNotEmpty = errors.New("the database is not empty")
 	// ErrBackup is returned for a backup that does not hold what it should.
 	ErrBackup = errors.New("the backup is not good")
+	// ErrCutRestore is returned for a database that a restore left half done.
+	ErrCutRestore = errors.New("a restore into this database was cut off")
 	// ErrUnverifiable is returned where a backup cannot be restored beside the data.
 	ErrUnverifiable = errors.New("replicated tables cannot be restored beside the same tables")
 )
@@ -351,6 +353,9 @@ func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database st
 	if err := s.checkEmpty(ctx); err != nil {
 		return err
 	}
+	if err := s.markRestore(ctx); err != nil {
+		return err
+	}
 	if err := s.dropEverywhere(ctx); err != nil {
 		return err
 	}
@@ -370,17 +375,65 @@ func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database st
 		err = s.compareCutBatches(ctx)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("restore: %w", err), s.dropEverywhere(context.WithoutCancel(ctx)))
+		ctx := context.WithoutCancel(ctx)
+		err = fmt.Errorf("restore: %w", err)
+		if dropErr := s.dropEverywhere(ctx); dropErr != nil {
+			return errors.Join(err, dropErr)
+		}
+		return errors.Join(err, s.unmarkRestore(ctx))
+	}
+	return s.unmarkRestore(ctx)
+}
+
+// restoreMark is a table that stands while a restore is under way. Restored tables come before the views that feed them, and the record of migrations with them: a
+// database that was left in between counts as up to date, and lacks all feeds or some of them.
+const restoreMark = "restore_under_way"
+
+func (s *Store) markRestore(ctx context.Context) error {
+	err := oneLine(eachNode(s.holders(), func(n *node) error {
+		return n.store.ddl(ctx, "CREATE TABLE IF NOT EXISTS "+restoreMark+" (begun DateTime) ENGINE = Memory")
+	}))
+	if err != nil {
+		return fmt.Errorf("begin the restore: %w", s.explain(err))
 	}
 	return nil
 }
 
-// checkEmpty refuses a database in which a table holds something beside the record of migrations.
+func (s *Store) unmarkRestore(ctx context.Context) error {
+	err := oneLine(eachNode(s.holders(), func(n *node) error { return n.store.ddl(ctx, "DROP TABLE IF EXISTS "+restoreMark+" SYNC") }))
+	if err != nil {
+		return fmt.Errorf("end the restore: %w", s.explain(err))
+	}
+	return nil
+}
+
+// checkRestored refuses a database that a restore left half done.
+func (s *Store) checkRestored(ctx context.Context) error {
+	marked, err := s.restoreMarked(ctx)
+	if err == nil && marked {
+		err = fmt.Errorf("%w, or is under way: when none is, run `loader restore` again, which begins anew (%s)", ErrCutRestore, s.opt.Database)
+	}
+	return err
+}
+
+// restoreMarked tells whether this server or node has the mark of a restore.
+func (s *Store) restoreMarked(ctx context.Context) (bool, error) {
+	var exists uint8
+	if err := s.conn.QueryRow(ctx, "EXISTS TABLE "+restoreMark).Scan(&exists); err != nil {
+		return false, fmt.Errorf("look for %s: %w", restoreMark, s.explain(err))
+	}
+	return exists > 0, nil
+}
+
+// checkEmpty refuses a database in which a table holds something beside the record of migrations. What a restore that was cut off left is nothing.
 func (s *Store) checkEmpty(ctx context.Context) error {
 	return oneLine(eachNode(s.holders(), func(n *node) error { return n.store.checkNodeEmpty(ctx) }))
 }
 
 func (s *Store) checkNodeEmpty(ctx context.Context) error {
+	if marked, err := s.restoreMarked(ctx); err != nil || marked {
+		return err
+	}
 	contents, err := s.contentsOf(ctx, s.opt.Database)
 	if err != nil {
 		return err
@@ -398,7 +451,7 @@ func (s *Store) dropEverywhere(ctx context.Context) error {
 	return oneLine(eachNode(s.holders(), func(n *node) error { return n.store.dropAll(ctx) }))
 }
 
-// dropAll drops every table and view of the database on one server or node but locks; what feeds others goes first.
+// dropAll drops every table and view of the database on one server or node but locks and the mark of a restore; what feeds others goes first.
 func (s *Store) dropAll(ctx context.Context) error {
 	var names, engines []string
 	if err := s.retry(ctx, "list tables", func() error {
@@ -408,7 +461,7 @@ func (s *Store) dropAll(ctx context.Context) error {
 		return err
 	}
 	for i, name := range names {
-		if strings.HasPrefix(name, lockPrefix) {
+		if strings.HasPrefix(name, lockPrefix) || name == restoreMark {
 			continue
 		}
 		kind := "TABLE"

@@ -177,6 +177,16 @@ func piecesOfABackup(t *testing.T, c *enginetest.Cluster, s *Store) {
 
 	o.Database = enginetest.Name(t)
 	other = openWith(t, o)
+	require.NoError(t, other.markRestore(t.Context()))
+	first := other.cluster.nodes[0]
+	require.NoError(t, first.store.restoreTables(t.Context(), to.piece(1, 2), s.Database(), o.Database, nil))
+	_, err = other.Migrate(t.Context())
+	require.ErrorIs(t, err, ErrCutRestore)
+	require.NoError(t, other.Restore(t.Context(), to, s.Database(), held, nil))
+	require.Equal(t, contents(t, s), contents(t, other), "after one that was cut off")
+
+	o.Database = enginetest.Name(t)
+	other = openWith(t, o)
 	require.NoError(t, os.RemoveAll(filepath.Join(c.Backups, to.piece(2, 2).Name)))
 	err = other.Restore(t.Context(), to, s.Database(), held, nil)
 	require.ErrorIs(t, err, ErrBackup)
@@ -211,4 +221,32 @@ func TestProgressOfPieces(t *testing.T) {
 	all.finish(b)
 	all.tell(a, 99, 100)
 	assert.Equal(t, [2]uint64{399, 400}, told)
+}
+
+// A restore that is killed before the views are made leaves a database that takes nothing, says so, and is restored anew.
+func TestARestoreThatWasCutOff(t *testing.T) {
+	s := open(t)
+	b := newTraffic(63).batch(500)
+	require.NoError(t, s.InsertEvents(t.Context(), b, 1, "a"))
+	to := place(t)
+	held, err := s.Backup(t.Context(), to, nil, nil)
+	require.NoError(t, err)
+	cut := openWith(t, options(t))
+	require.NoError(t, cut.markRestore(t.Context()))
+	require.NoError(t, cut.restoreTables(t.Context(), to, s.Database(), cut.Database(), nil))
+	_, err = cut.Migrate(t.Context())
+	require.ErrorIs(t, err, ErrCutRestore)
+	require.ErrorContains(t, err, "loader restore")
+	require.ErrorIs(t, cut.CheckSchema(t.Context()), ErrCutRestore)
+
+	require.ErrorContains(t, cut.Restore(t.Context(), BackupPlace{Name: "none"}, s.Database(), held, nil), "not found")
+	_, err = cut.Migrate(t.Context())
+	require.NoError(t, err, "a restore that failed leaves the database empty")
+	require.NoError(t, cut.dropAll(t.Context()))
+	require.NoError(t, cut.markRestore(t.Context()))
+	require.NoError(t, cut.restoreTables(t.Context(), to, s.Database(), cut.Database(), nil))
+	require.NoError(t, cut.Restore(t.Context(), to, s.Database(), held, nil))
+	assert.Equal(t, contentsOfSchema(t, s), contentsOfSchema(t, cut))
+	assert.Equal(t, contents(t, s), contents(t, cut))
+	require.NoError(t, cut.CheckSchema(t.Context()))
 }

@@ -48,6 +48,9 @@ func (s *Store) Migrate(ctx context.Context) (applied []string, err error) {
 }
 
 func (s *Store) migrate(ctx context.Context, migrations []sql.Migration) (applied []string, err error) {
+	if err := s.checkRestored(ctx); err != nil {
+		return nil, err
+	}
 	pending, err := s.pending(ctx, migrations)
 	if err != nil || len(pending) == 0 {
 		return nil, err
@@ -84,6 +87,9 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	migrations, err := sql.Migrations()
 	if err != nil {
 		return fmt.Errorf("migrations in this program: %w", err)
+	}
+	if err := s.checkRestored(ctx); err != nil {
+		return err
 	}
 	pending, err := s.pending(ctx, migrations)
 	if err == nil && len(pending) > 0 {

@@ -354,7 +354,7 @@ func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database st
 		return err
 	}
 	if err := s.markRestore(ctx); err != nil {
-		return err
+		return errors.Join(err, s.unmarkRestore(context.WithoutCancel(ctx))) // Nothing was changed yet.
 	}
 	if err := s.dropEverywhere(ctx); err != nil {
 		return err

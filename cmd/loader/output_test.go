@@ -31,6 +31,25 @@ func TestEveryFormatOfEveryValue(t *testing.T) {
 	require.NotContains(t, b.String(), "\x1b", "what scanners send must not reach the terminal as it is")
 }
 
+// A time has the digits of its column whatever they are, so that columns line up and answers of the same kind look the same.
+func TestTimesHaveTheDigitsOfTheirColumn(t *testing.T) {
+	at := time.Date(2026, 11, 26, 2, 25, 25, 631_440_000, time.UTC)
+	for _, c := range []struct{ of, text, json string }{
+		{"DateTime64(6, 'UTC')", "2026-11-26 02:25:25.631440", `"2026-11-26T02:25:25.63144Z"`},
+		{"Nullable(DateTime64(3))", "2026-11-26 02:25:25.631", `"2026-11-26T02:25:25.63144Z"`},
+		{"DateTime64(0)", "2026-11-26 02:25:25", `"2026-11-26T02:25:25.63144Z"`},
+		{"LowCardinality(DateTime('UTC'))", "2026-11-26 02:25:25", `"2026-11-26T02:25:25.63144Z"`},
+		{"Nullable(Date32)", "2026-11-26", `"2026-11-26"`},
+		{"Dynamic", "2026-11-26 02:25:25.63144", `"2026-11-26T02:25:25.63144Z"`},
+	} {
+		m := moment{at, layoutOf(c.of)}
+		require.Equal(t, c.text, cell(m), c.of)
+		value, err := jsonValue(m)
+		require.NoError(t, err)
+		require.Equal(t, c.json, string(value), c.of)
+	}
+}
+
 // Lists of bytes are lists of numbers, wherever they stand.
 func TestListsOfSmallNumbers(t *testing.T) {
 	g := newTable("list", "tuple", "map", "ip", "none")

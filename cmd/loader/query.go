@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -172,16 +173,20 @@ func collect(rows *store.Result) (g *grid, err error) {
 	})
 }
 
-// eachRow calls f with every row, days as text: a time of day that the column does not have should not be printed.
+// eachRow calls f with every row, its times with the digits that their column has.
 func eachRow(rows *store.Result, f func(values []any) error) error {
+	layouts := make([]string, len(rows.Columns))
+	for i, c := range rows.Columns {
+		layouts[i] = layoutOf(c.Type)
+	}
 	for rows.Next() {
 		values, err := rows.Values()
 		if err != nil {
 			return err
 		}
 		for i, v := range values {
-			if day, ok := v.(time.Time); ok && strings.HasPrefix(rows.Columns[i].Type, "Date") && !strings.HasPrefix(rows.Columns[i].Type, "DateTime") {
-				values[i] = day.Format(time.DateOnly)
+			if at, ok := v.(time.Time); ok {
+				values[i] = moment{at.UTC(), layouts[i]}
 			}
 		}
 		if err := f(values); err != nil {
@@ -189,6 +194,41 @@ func eachRow(rows *store.Result, f func(values []any) error) error {
 		}
 	}
 	return rows.Err()
+}
+
+// moment is a time of a column: as text it has the digits of the column, no time of day where that has none, and no zero left out at the end.
+type moment struct {
+	time.Time
+	layout string
+}
+
+func (m moment) String() string { return m.Format(m.layout) }
+
+// MarshalJSON returns what time.Time does, and a day for a column of days.
+func (m moment) MarshalJSON() ([]byte, error) {
+	if m.layout == time.DateOnly {
+		return json.Marshal(m.String())
+	}
+	return m.Time.MarshalJSON()
+}
+
+var subseconds = regexp.MustCompile(`DateTime64\((\d+)`)
+
+// layoutOf returns how times of a ClickHouse type are written: "2026-05-01" for Date, "2026-05-01 12:00:00.000000" for DateTime64(6, 'UTC').
+func layoutOf(clickhouseType string) string {
+	digits := 0
+	if m := subseconds.FindStringSubmatch(clickhouseType); m != nil {
+		digits, _ = strconv.Atoi(m[1]) // ClickHouse has up to 9.
+	}
+	switch {
+	case digits > 0:
+		return time.DateTime + "." + strings.Repeat("0", digits)
+	case strings.Contains(clickhouseType, "DateTime"):
+		return time.DateTime
+	case strings.Contains(clickhouseType, "Date"):
+		return time.DateOnly
+	}
+	return time.DateTime + ".999999999" // Dynamic, of which a value has its own type.
 }
 
 // isNumber says whether values of a ClickHouse type are read best aligned to the right.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/procfs"
 	"github.com/urfave/cli/v2"
 
@@ -72,7 +73,7 @@ func runDetect(c *cli.Context, env environment) error {
 		return err
 	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, log *slog.Logger) error {
-		opt := campaign.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log, Proof: effort, FreeMemory: freeMemory}
+		opt := campaign.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log, Proof: effort, FreeMemory: func() (uint64, error) { return freeMemory(memlimit.FromCgroup) }}
 		if sender != nil {
 			defer sender.Close()
 			opt.Tell = []string{sender.Destination()}
@@ -274,8 +275,9 @@ func shortList(s []string, n int) string {
 	return fmt.Sprintf("%s +%d", strings.Join(s[:n], " "), len(s)-n)
 }
 
-// freeMemory is what the machine has for another program, page cache that can be dropped included.
-func freeMemory() (uint64, error) {
+// freeMemory is what the machine has for another program, page cache that can be dropped included; in a container or a systemd unit with
+// a limit of memory it is at most that.
+func freeMemory(limited memlimit.Provider) (uint64, error) {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
 		return 0, fmt.Errorf("procfs: %w", err)
@@ -287,5 +289,9 @@ func freeMemory() (uint64, error) {
 	if m.MemAvailableBytes == nil {
 		return 0, errors.New("/proc/meminfo has no MemAvailable")
 	}
-	return *m.MemAvailableBytes, nil
+	limit, err := limited()
+	if err != nil { // There is none, or none that can be read: the machine is all there is to go by.
+		limit = math.MaxUint64
+	}
+	return min(*m.MemAvailableBytes, limit), nil
 }

@@ -38,7 +38,7 @@ func query(c *cli.Context, env environment) error {
 			return listQuestions(conn.store, env, c.String("format"))
 		}
 		started := time.Now()
-		note, err := outside(ctx, conn.store, args[1:], started)
+		notes, err := caveats(ctx, conn.store, args, started)
 		if err != nil {
 			return err
 		}
@@ -46,7 +46,7 @@ func query(c *cli.Context, env environment) error {
 		if err != nil {
 			return err
 		}
-		if note != "" {
+		for _, note := range notes {
 			fmt.Fprintln(env.stderr, "note:", note)
 		}
 		if out := newRowWriter(env.stdout, c.String("format"), columnNames(rows)); out != nil {
@@ -64,30 +64,49 @@ func query(c *cli.Context, env environment) error {
 	})
 }
 
-// outside says that the hours which the parameters of a question ask for hold none of the data, "" if that is not so. What is wrong with the
-// parameters is not its concern.
-func outside(ctx context.Context, st *store.Store, params []string, now time.Time) (string, error) {
+// caveats are what to know of the answer to a question over some hours: that they hold none of the data, or that the retention dropped some of what
+// it reads. What is wrong with the question and its parameters is not their concern.
+func caveats(ctx context.Context, st *store.Store, args []string, now time.Time) ([]string, error) {
+	since, until, ok := asked(args[1:], now)
+	if !ok {
+		return nil, nil
+	}
+	first, last, err := st.Span(ctx)
+	if err != nil || first.IsZero() {
+		return nil, err
+	}
+	// Probes and requests make the span; the rest may lie around it, and some questions count whole days.
+	if !since.Before(last.Add(24*time.Hour)) || !until.After(first.Add(-24*time.Hour)) {
+		return []string{fmt.Sprintf("the hours asked for are %s to %s, outside the data, which is of %s to %s; at=TIME says where they end",
+			minute(since), minute(until), minute(first), minute(last))}, nil
+	}
+	lost, err := st.Lost(ctx, args[0], since)
+	if errors.Is(err, store.ErrUnknownQuestion) {
+		return nil, nil
+	}
+	var out []string
+	for _, l := range lost {
+		if l.Before.After(first) {
+			out = append(out, fmt.Sprintf("%s of before %s are no longer kept (`loader retention`): what the question reads of them may be missing", l.Tier, l.Before.Format(time.DateOnly)))
+		}
+	}
+	return out, err
+}
+
+// asked is the time that the parameters of a question ask for, if they do.
+func asked(params []string, now time.Time) (since, until time.Time, ok bool) {
 	var hours time.Duration
-	until := timeValue{now.UTC()}
+	end := timeValue{now.UTC()}
 	for _, p := range params {
 		name, value, _ := strings.Cut(p, "=")
 		switch n, err := strconv.ParseUint(value, 10, 20); {
 		case name == "hours" && err == nil:
 			hours = time.Duration(n) * time.Hour //nolint:gosec // Of 20 bits.
-		case name == "at" && until.Set(value) != nil:
-			return "", nil
+		case name == "at" && end.Set(value) != nil:
+			return since, until, false
 		}
 	}
-	if hours == 0 {
-		return "", nil
-	}
-	first, last, err := st.Span(ctx)
-	since := until.Add(-hours)
-	if err != nil || first.IsZero() || since.Before(last.Add(24*time.Hour)) && until.After(first.Add(-24*time.Hour)) {
-		return "", err // Probes and requests make the span; the rest may lie around it, and some questions count whole days.
-	}
-	return fmt.Sprintf("the hours asked for are %s to %s, outside the data, which is of %s to %s; at=TIME says where they end",
-		minute(since), minute(until.Time), minute(first), minute(last)), nil
+	return end.Add(-hours), end.Time, hours != 0
 }
 
 // asks matches statements that return rows, behind comments and brackets. Statements that return none

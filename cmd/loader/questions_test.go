@@ -89,14 +89,14 @@ func TestQuestionsEqualRealEvents(t *testing.T) {
 			FROM touches AS a CROSS JOIN touches AS b WHERE a.dst < b.dst GROUP BY a.dst, b.dst`},
 		{"first_scans", "*", nil, waits()},
 		{"telescope_waits", "*", nil, `SELECT prefix, sensor, born, bitShiftLeft(toUInt64(1), 32 - toUInt8(splitByChar('/', prefix)[2])) AS addresses, count() AS scanned,
-			arraySort(groupArray(seconds))[toUInt64(floor(0.5 * count())) + 1] AS median, arraySort(groupArray(seconds))[toUInt64(floor(0.9 * count())) + 1] AS percentile90, max(seconds) AS longest
+			arraySort(groupArray(seconds))[toUInt64(ceil(0.5 * count()))] AS median, arraySort(groupArray(seconds))[toUInt64(ceil(0.9 * count()))] AS percentile90, max(seconds) AS longest
 			FROM (` + waits() + `) GROUP BY prefix, sensor, born`},
 		{"dispersion", "sources, addresses, touched, median, percentile90, round(mean, 9) AS mean, round(variance, 9) AS variance, round(dispersion, 9) AS dispersion", []string{"port=23", length, at},
 			`WITH (SELECT arrayConcat(groupArray(n), arrayWithConstant(4112 - count(), toUInt64(0))) FROM (SELECT uniqExact(src) AS n FROM events WHERE dport = 23 AND ` + probes + ` AND ` + window + ` AND ` + universe + ` GROUP BY dst)) AS counts
 			SELECT (SELECT uniqExact(src) FROM events WHERE dport = 23 AND ` + probes + ` AND ` + window + ` AND ` + universe + `) AS sources, length(counts) AS addresses, length(arrayFilter(c -> c > 0, counts)) AS touched,
 				arraySort(counts)[2056] AS median, arraySort(counts)[3701] AS percentile90, round(arrayAvg(counts), 9) AS mean, round(arrayAvg(c -> pow(c - arrayAvg(counts), 2), counts), 9) AS variance,
 				round(arrayAvg(c -> pow(c - arrayAvg(counts), 2), counts) / arrayAvg(counts), 9) AS dispersion`},
-		{"source_sizes", "*", []string{length, at}, `SELECT tupleElement(pair, 1) AS what, count() AS sources, quantileExact(0.5)(pair.2) AS median, quantileExact(0.9)(pair.2) AS percentile90, quantileExact(0.99)(pair.2) AS percentile99,
+		{"source_sizes", "*", []string{length, at}, `SELECT tupleElement(pair, 1) AS what, count() AS sources, arraySort(groupArray(pair.2))[toUInt64(ceil(0.5 * count()))] AS median, arraySort(groupArray(pair.2))[toUInt64(ceil(0.9 * count()))] AS percentile90, arraySort(groupArray(pair.2))[toUInt64(ceil(0.99 * count()))] AS percentile99,
 				max(pair.2) AS most, avg(pair.2) AS mean
 			FROM (SELECT arrayJoin([('events', count()), ('targets', uniqExact(dst)), ('ports', uniqExact(dport))]) AS pair FROM events WHERE ` + probes + ` AND ` + wholeDays + ` GROUP BY src) GROUP BY what`},
 		{"load_history", "input, events", nil, "SELECT input, count() AS events FROM events GROUP BY input"},

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -36,6 +37,15 @@ func TestRetention(t *testing.T) {
 	works(t, "retention", "set", "events=1d", "--drop", "--dsn", dsn)
 	require.Equal(t, "1d", show()["events"]["kept"])
 
+	// An answer that may lack what was dropped says so, and one that does not read it does not.
+	whole := []string{"hours=10000", "at=2026-08-01", "--dsn", dsn}
+	note := "note: events of before " + time.Now().UTC().AddDate(0, 0, -1).Format("2006-01")
+	r = loader(t, "", append([]string{"query", "sources", "port=80", "method="}, whole...)...)
+	require.Zero(t, r.code)
+	require.Contains(t, r.stderr, note)
+	require.NotContains(t, r.stderr, "hours of before")
+	require.Empty(t, loader(t, "", append([]string{"query", "top_sources"}, whole...)...).stderr)
+
 	for _, tc := range []struct {
 		args []string
 		says string
@@ -47,6 +57,7 @@ func TestRetention(t *testing.T) {
 		{[]string{"set", "events=90d", "events=80d"}, "events is given twice"},
 		{[]string{"set", "weeks=90d"}, "there are events, footprints, hours, days"},
 		{[]string{"set", "events=3y", "hours=2y", "--drop", "--dsn", dsn}, "may not be kept for longer than the rollup"},
+		{[]string{"set", "hours=2y", "days=2y", "--drop", "--dsn", dsn}, "footprints would be kept for ever and days for 730 days: what sources touched is of no use without the days"},
 		{[]string{"shw"}, `retention has no "shw"`},
 	} {
 		r := loader(t, "", append([]string{"retention"}, tc.args...)...)

@@ -33,8 +33,12 @@ func parameter(p Param, value string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("type %s of the question: %w", p.Type, err)
 		}
-		if _, err := strconv.ParseUint(value, 10, size); err != nil {
-			return "", fmt.Errorf("it must be a whole number from 0 to %d", uint64(1)<<size-1)
+		least := uint64(0)
+		if p.Name == "hours" || p.Name == "days" {
+			least = 1 // No time at all has no answer; whole hours and days would be answered for.
+		}
+		if n, err := strconv.ParseUint(value, 10, size); err != nil || n < least {
+			return "", fmt.Errorf("it must be a whole number from %d to %d", least, uint64(1)<<size-1)
 		}
 	}
 	if p.Type == "Date" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -154,6 +155,38 @@ func (s *Store) Horizon(ctx context.Context, tier string) (time.Time, error) {
 	return horizon(history, tier, time.Now()), err
 }
 
+// Loss is a tier that may have lost rows of before a time.
+type Loss struct {
+	Tier   string
+	Before time.Time
+}
+
+var reads = regexp.MustCompile(`(?:FROM|JOIN)\s+(\w+)`)
+
+// Lost returns the tiers that a question reads itself and that may have lost rows of since or later. Errors are ErrUnknownQuestion.
+func (s *Store) Lost(ctx context.Context, question string, since time.Time) ([]Loss, error) {
+	q, err := s.question(question)
+	if err != nil {
+		return nil, err
+	}
+	history, err := s.retentions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var tables []string
+	for _, m := range reads.FindAllStringSubmatch(q.Body, -1) {
+		tables = append(tables, m[1])
+	}
+	var out []Loss
+	for _, tier := range Tiers() {
+		read := slices.ContainsFunc(tierTables(tier), func(name string) bool { return slices.Contains(tables, name) })
+		if gone := horizon(history, tier, time.Now()); read && gone.After(since) {
+			out = append(out, Loss{tier, gone})
+		}
+	}
+	return out, nil
+}
+
 func horizon(history []retained, tier string, now time.Time) time.Time {
 	var latest time.Time
 	var current uint32
@@ -287,11 +320,14 @@ func checkRetention(current []Kept, change map[string]uint32) error {
 		}
 		days[tier] = d
 	}
-	for _, pair := range [][2]string{{TierEvents, TierFootprints}, {TierEvents, TierHours}, {TierHours, TierDays}} {
-		shorter, longer := days[pair[0]], days[pair[1]]
+	const made = "what a rollup is made of may not be kept for longer than the rollup"
+	for _, c := range []struct{ shorter, longer, why string }{
+		{TierEvents, TierFootprints, made}, {TierEvents, TierHours, made}, {TierHours, TierDays, made},
+		{TierFootprints, TierDays, "what sources touched is of no use without the days, which say how they scan"},
+	} {
+		shorter, longer := days[c.shorter], days[c.longer]
 		if longer != 0 && (shorter == 0 || shorter > longer) {
-			return fmt.Errorf("%w: %s would be kept for %s and %s for %s: what a rollup is made of may not be kept for longer than the rollup",
-				ErrRetention, pair[0], inDays(shorter), pair[1], inDays(longer))
+			return fmt.Errorf("%w: %s would be kept for %s and %s for %s: %s", ErrRetention, c.shorter, inDays(shorter), c.longer, inDays(longer), c.why)
 		}
 	}
 	return nil

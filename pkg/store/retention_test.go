@@ -145,6 +145,7 @@ func TestRetentionThatCannotBe(t *testing.T) {
 		{map[string]uint32{TierEvents: 100, TierHours: 10}, "events would be kept for 100 days and hours for 10 days"},
 		{map[string]uint32{TierHours: 10}, "events would be kept for ever"},
 		{map[string]uint32{TierDays: 10}, "hours would be kept for ever"},
+		{map[string]uint32{TierEvents: 1, TierHours: 1, TierDays: 10}, "footprints would be kept for ever and days for 10 days"},
 		{map[string]uint32{TierEvents: 1 << 20}, "a hundred years"},
 	} {
 		err := s.SetRetention(t.Context(), c.change)

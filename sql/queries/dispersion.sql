@@ -11,8 +11,8 @@
 -- Exactness: exact, in the time [at - hours, at).
 -- Example: SELECT * FROM dispersion(port = 80, hours = 168)
 WITH
-    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS window_end,
-    window_end - toIntervalHour({hours:UInt32}) AS window_start,
+    least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC')) AS window_end,
+    greatest(window_end - toIntervalHour(least({hours:UInt32}, 1200000)), toDateTime64('1970-01-02', 6, 'UTC')) AS window_start,
     (
         SELECT arrayDistinct(groupArray((tupleElement(IPv4CIDRToRange(toIPv4(splitByChar('/', prefix)[1]), toUInt8(splitByChar('/', prefix)[2])) AS r, 1), r.2)))
         FROM telescopes

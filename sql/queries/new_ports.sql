@@ -5,11 +5,11 @@
 --
 -- One row per protocol and port: distinct sources and targets, events, what port_meanings says; most sources first. A port is new if the
 -- past, days whole UTC days, holds no probe and no request for it; where the data is younger than that, what there is of it counts.
--- Exactness: events and targets exact; sources exact up to 4,096, then with a standard error of 0.29 %.
+-- Exactness: events and targets exact; sources exact below 4,096, then with a standard error of 0.29 %.
 -- Example: SELECT * FROM new_ports(days = 28) LIMIT 20
 WITH
-    toDate(parseDateTime64BestEffort({at:String}, 6, 'UTC')) AS today,
-    today - {days:UInt32} AS first_day,
+    toDate(least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC'))) AS today,
+    today - least({days:UInt32}, toUInt16(today) - 1) AS first_day,
     first_day - 1 AS day_before,
     multiIf(toDayOfMonth(day_before) <= 10, toStartOfMonth(day_before) + 10, toDayOfMonth(day_before) <= 20, toStartOfMonth(day_before) + 20, toStartOfMonth(day_before) + toIntervalMonth(1)) AS first_dekad,
     toStartOfMonth(today) + 10 * least(intDiv(toDayOfMonth(today) - 1, 10), 2) AS end_dekad

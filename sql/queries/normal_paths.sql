@@ -8,8 +8,8 @@
 -- Exactness: requests exact; sources exact up to 512, then with a standard error of 0.8 %; targets exact for IPv4.
 -- Example: SELECT * FROM normal_paths(hours = 24) LIMIT 20
 WITH
-    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
-    until - toIntervalHour({hours:UInt32}) AS since,
+    least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC')) AS until,
+    greatest(until - toIntervalHour(least({hours:UInt32}, 1200000)), toDateTime64('1970-01-02', 6, 'UTC')) AS since,
     (SELECT arraySort(groupArray((rank, pattern, software, looking_for))) FROM path_meanings) AS meanings
 SELECT
     method,

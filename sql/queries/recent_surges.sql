@@ -3,14 +3,14 @@
 -- Parameter hours UInt32: length of the time asked for
 -- Parameter at String: end of the time asked for, such as '2026-06-01 00:00:00' (UTC); now if left out
 --
--- One row per surge (`loader surges` finds them) that was detected or went on in the time: protocol, port, method ('' is all that came to the
+-- One row per surge (`loader surges` finds them) that went on in the time, or whose alarm came in it, as it is known today: protocol, port, method ('' is all that came to the
 -- port), estimated start, alarm, peak, end (of one that is open: so far), state, distinct sources in the hour of the peak, what this hour would have had,
 -- strength (sources / expected), evidence, and what port_meanings says; latest alarm first.
--- Exactness: that of the surges; sources exact up to 4,096, then with a standard error of 0.29 %.
+-- Exactness: that of the surges; sources exact below 4,096, then with a standard error of 0.29 %.
 -- Example: SELECT * FROM recent_surges(hours = 168)
 WITH
-    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
-    until - toIntervalHour({hours:UInt32}) AS since
+    least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC')) AS until,
+    greatest(until - toIntervalHour(least({hours:UInt32}, 1200000)), toDateTime64('1970-01-02', 6, 'UTC')) AS since
 SELECT
     toString(s.proto) AS transport,
     s.dport AS port,
@@ -28,5 +28,5 @@ SELECT
     p.looking_for AS looking_for
 FROM surges AS s
 LEFT JOIN port_meanings AS p ON p.proto = toString(s.proto) AND p.dport = s.dport
-WHERE s.detected < until AND (s.end > since OR s.state = 'open')
+WHERE s.start < until AND (s.end > since OR s.detected >= since OR s.state = 'open')
 ORDER BY detected DESC, evidence DESC, transport, port, method

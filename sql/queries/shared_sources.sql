@@ -10,8 +10,12 @@
 -- Exactness: exact, in the time [at - hours, at). Probes and requests only.
 -- Example: SELECT * FROM shared_sources(prefix = '198.19.0.16/28', hours = 24)
 WITH
-    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
-    until - toIntervalHour({hours:UInt32}) AS since
+    least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC')) AS until,
+    greatest(until - toIntervalHour(least({hours:UInt32}, 1200000)), toDateTime64('1970-01-02', 6, 'UTC')) AS since,
+    splitByChar('/', {prefix:String}) AS cidr,
+    position({prefix:String}, ':') = 0 AS is4,
+    toUInt64(if(length(cidr) = 1, if(is4, '32', '128'), cidr[2])) + if(is4, 96, 0) AS bits,
+    IPv6CIDRToRange(toIPv6(cidr[1]), toUInt8(bits + throwIf(bits > 128, 'a network is written such as 203.0.113.0/24 or 2001:db8::/32'))) AS range
 SELECT
     pair.1.1 AS target,
     pair.2.1 AS other,
@@ -30,7 +34,7 @@ FROM
             SELECT dst AS target, groupUniqArray(src) AS them
             FROM events
             WHERE kind IN ('scan', 'request') AND ts >= since AND ts < until
-                AND isIPAddressInRange(if(bitShiftRight(toUInt128(dst), 32) = 0xFFFF, IPv4NumToString(toUInt32(bitAnd(toUInt128(dst), 0xFFFFFFFF))), IPv6NumToString(dst)), {prefix:String})
+                AND dst >= range.1 AND dst <= range.2
             GROUP BY target
         )
     )

@@ -10,11 +10,11 @@
 -- Exactness: exact for IPv4 targets; IPv6 targets are counted by a 32-bit hash. The context is as good as its files.
 -- Example: SELECT * FROM source_context(network = '::/0', hours = 24) LIMIT 20
 WITH
-    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
-    until - toIntervalHour({hours:UInt32}) AS since,
+    least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC')) AS until,
+    greatest(until - toIntervalHour(least({hours:UInt32}, 1200000)), toDateTime64('1970-01-02', 6, 'UTC')) AS since,
     splitByChar('/', {network:String}) AS cidr,
     position({network:String}, ':') = 0 AS is4,
-    toUInt8(toUInt8(if(length(cidr) = 1, if(is4, '32', '128'), cidr[2])) + if(is4, 96, 0)) AS bits,
+    toUInt64(if(length(cidr) = 1, if(is4, '32', '128'), cidr[2])) + if(is4, 96, 0) AS bits,
     IPv6CIDRToRange(toIPv6(cidr[1]), toUInt8(bits + throwIf(bits > 128, 'a network is written such as 203.0.113.0/24 or 2001:db8::/32'))) AS range,
     arrayMap(a -> toUInt32(if(bitShiftRight(a, 32) = 0xFFFF, bitShiftRight(a, 16), bitShiftRight(a, 112))), [toUInt128(range.1), toUInt128(range.2)]) AS ends
 SELECT

@@ -8,11 +8,11 @@
 -- One row: sources (distinct addresses), events, packets, and the time [from, to) that was asked for, to the microsecond: whole
 -- dekads, days and hours come from the rollups, the rest from the events. For another end than now ask sources_at(…, at = '…'):
 -- ClickHouse ignores an argument that a view does not know, so sources(…, at = '…') would answer for now.
--- Exactness: events and packets exact; sources exact up to 4,096, then with a standard error of 0.29 %.
+-- Exactness: events and packets exact; sources exact below 4,096, then with a standard error of 0.29 %.
 -- Example: SELECT * FROM sources(port = 80, method = 'HEAD', hours = 24)
 WITH
-    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
-    until - toIntervalHour({hours:UInt32}) AS since,
+    least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC')) AS until,
+    greatest(until - toIntervalHour(least({hours:UInt32}, 1200000)), toDateTime64('1970-01-02', 6, 'UTC')) AS since,
     toStartOfHour(since - toIntervalMicrosecond(1)) + toIntervalHour(1) AS first_hour,
     toStartOfHour(until) AS end_hour,
     toDate(since - toIntervalMicrosecond(1)) AS day_before,

@@ -8,8 +8,8 @@
 -- Exactness: exact.
 -- Example: SELECT * FROM top_networks(hours = 24) LIMIT 20
 WITH
-    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
-    until - toIntervalHour({hours:UInt32}) AS since
+    least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC')) AS until,
+    greatest(until - toIntervalHour(least({hours:UInt32}, 1200000)), toDateTime64('1970-01-02', 6, 'UTC')) AS since
 SELECT
     if(bitShiftRight(toUInt128(one), 32) = 0xFFFF,
         concat(IPv4NumToString(toUInt32(bitAnd(toUInt128(one), 0xFFFFFF00))), '/24'),

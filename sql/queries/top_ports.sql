@@ -7,11 +7,11 @@
 -- most sources first. A port that is left out has no more events over all its protocols, and so no more sources, than the least of the 32: whatever stands above
 -- that number is in its true order. Whole hours: the first and the last hour that the time touches are complete; beyond a week (168 hours),
 -- whole UTC days.
--- Exactness: events, packets and targets exact; sources exact up to 128, then with a standard error of 1.6 %.
+-- Exactness: events, packets and targets exact; sources exact below 128, then with a standard error of 1.6 %.
 -- Example: SELECT * FROM top_ports(hours = 24) LIMIT 20
 WITH
-    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
-    until - toIntervalHour({hours:UInt32}) AS since,
+    least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC')) AS until,
+    greatest(until - toIntervalHour(least({hours:UInt32}, 1200000)), toDateTime64('1970-01-02', 6, 'UTC')) AS since,
     -- Over months the hours at the edges change nothing, and cost a third of the answer.
     {hours:UInt32} <= 168 AS by_hour,
     toStartOfHour(since) AS first_hour,

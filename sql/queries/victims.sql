@@ -8,8 +8,8 @@
 -- Exactness: exact for IPv4 targets; IPv6 targets are counted by a 32-bit hash.
 -- Example: SELECT * FROM victims(hours = 24) LIMIT 20
 WITH
-    parseDateTime64BestEffort({at:String}, 6, 'UTC') AS until,
-    until - toIntervalHour({hours:UInt32}) AS since,
+    least(greatest(parseDateTime64BestEffort({at:String}, 6, 'UTC'), toDateTime64('1970-01-02', 6, 'UTC')), toDateTime64('2106-02-07', 6, 'UTC')) AS until,
+    greatest(until - toIntervalHour(least({hours:UInt32}, 1200000)), toDateTime64('1970-01-02', 6, 'UTC')) AS since,
     toDate(since) AS first_day,
     toDate(until - toIntervalMicrosecond(1)) + 1 AS end_day,
     first_day - 1 AS day_before,

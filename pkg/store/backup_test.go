@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -194,6 +195,25 @@ func piecesOfABackup(t *testing.T, c *enginetest.Cluster, s *Store) {
 	for _, n := range other.cluster.nodes {
 		require.Empty(t, strings.Fields(table(t, n.store, "SELECT name FROM system.tables WHERE database = currentDatabase() AND NOT startsWith(name, '"+lockPrefix+"')")), n.addr)
 	}
+}
+
+// Rollups outlive the events, and a restore must not fill them a second time out of one another as the migrations once did.
+func TestRestoreWhereEventsHaveExpired(t *testing.T) {
+	s := open(t)
+	g := newTraffic(9)
+	g.start, g.span = time.Date(2020, 1, 3, 0, 0, 0, 0, time.UTC), 20*24*time.Hour
+	require.NoError(t, s.InsertEvents(t.Context(), g.batch(2000), 1, "old"))
+	require.NoError(t, s.SetRetention(t.Context(), map[string]uint32{TierEvents: 180, TierFootprints: 730}))
+	expire(t, s, "events")
+	want := contents(t, s)
+	to := place(t)
+	held, err := s.Backup(t.Context(), to, nil, nil)
+	require.NoError(t, err)
+	restored := openWith(t, options(t))
+	require.NoError(t, restored.Restore(t.Context(), to, s.Database(), held, nil))
+	assert.Equal(t, want, contents(t, restored))
+	assert.Equal(t, "0\n", table(t, restored, "SELECT count() FROM events"))
+	assert.NotEqual(t, "0\n", table(t, restored, "SELECT sum(events) FROM victim_days"))
 }
 
 func TestPieceNames(t *testing.T) {

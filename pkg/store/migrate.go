@@ -114,13 +114,8 @@ func (s *Store) apply(ctx context.Context, m sql.Migration) error {
 		// What came in when an earlier try was cut off is not known.
 		before.busy = before.busy || slices.ContainsFunc(fresh, func(rollup string) bool { return slices.Contains(feeds, rollup+"_feed") })
 	}
-	for i, statement := range m.Statements {
-		if cause := context.Cause(ctx); cause != nil {
-			return fmt.Errorf("migration %s stopped before statement %d: %w", m.Name, i+1, cause)
-		}
-		if err := s.ddl(s.told(ctx, fmt.Sprintf("%s, step %d of %d", m.Name, i+1, len(m.Statements))), statement); err != nil {
-			return fmt.Errorf("migration %s, statement %d (%s): %w", m.Name, i+1, firstLine(statement), s.explain(err))
-		}
+	if err := s.run(ctx, m); err != nil {
+		return err
 	}
 	if len(fresh) > 0 {
 		// Recorded once it is full, so that a migration that was cut off is filled by the next run.
@@ -130,6 +125,19 @@ func (s *Store) apply(ctx context.Context, m sql.Migration) error {
 	}
 	if err := s.conn.Exec(ctx, "INSERT INTO schema_migrations (number, name, checksum) VALUES (?, ?, ?)", uint32(m.Number), m.Name, m.Checksum); err != nil { //nolint:gosec // Small and positive.
 		return fmt.Errorf("record migration %s: %w", m.Name, s.explain(err))
+	}
+	return nil
+}
+
+// run has the statements of a migration executed.
+func (s *Store) run(ctx context.Context, m sql.Migration) error {
+	for i, statement := range m.Statements {
+		if cause := context.Cause(ctx); cause != nil {
+			return fmt.Errorf("migration %s stopped before statement %d: %w", m.Name, i+1, cause)
+		}
+		if err := s.ddl(s.told(ctx, fmt.Sprintf("%s, step %d of %d", m.Name, i+1, len(m.Statements))), statement); err != nil {
+			return fmt.Errorf("migration %s, statement %d (%s): %w", m.Name, i+1, firstLine(statement), s.explain(err))
+		}
 	}
 	return nil
 }

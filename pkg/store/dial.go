@@ -36,7 +36,7 @@ func (s *Store) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // Callers explain it.
 	}
-	steady := steadied(conn)
+	steady := steadied(ctx, conn)
 	if s.opt.TLS == nil {
 		return steady, nil
 	}
@@ -57,8 +57,9 @@ func (s *Store) dial(ctx context.Context, addr string) (net.Conn, error) {
 }
 
 // steadied makes a connection a steadyConn, which the driver can still ask whether it is alive after it was idle, if it could before.
-func steadied(conn net.Conn) net.Conn {
-	steady := &steadyConn{Conn: conn}
+func steadied(ctx context.Context, conn net.Conn) net.Conn {
+	steady := &steadyConn{Conn: conn, given: ctx.Err}
+	steady.greeted = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // Who reads gets its error.
 	if raw, ok := conn.(syscall.Conn); ok {
 		return struct {
 			*steadyConn
@@ -68,10 +69,13 @@ func steadied(conn net.Conn) net.Conn {
 	return steady
 }
 
-// steadyConn takes a limit of reading for that of a silence: whatever arrives gives the same time again.
+// steadyConn takes a limit of reading for that of a silence: whatever arrives gives the same time again. And it gives the greeting up when the context of who
+// connects ends: the driver waits for the server's word for as long as to connect may take.
 type steadyConn struct {
 	net.Conn
 	silence atomic.Int64 // the longest, in nanoseconds; 0: the limit of the connection stands
+	given   func() error // why the context of who connects has ended
+	greeted func() bool  // leaves that context; nil once the first limit was lifted, which is that of the greeting
 }
 
 // SetReadDeadline sets the end of the present silence, and so the length of those to come.
@@ -86,6 +90,14 @@ func (c *steadyConn) SetReadDeadline(t time.Time) error {
 // SetDeadline sets an end to everything, as a context does.
 func (c *steadyConn) SetDeadline(t time.Time) error {
 	c.silence.Store(0)
+	switch {
+	case c.greeted == nil:
+	case t.IsZero():
+		c.greeted()
+		c.greeted = nil
+	case c.given() != nil:
+		t = time.Unix(1, 0)
+	}
 	return c.Conn.SetDeadline(t) //nolint:wrapcheck // It is that of the connection.
 }
 

@@ -56,7 +56,7 @@ func TestLimitsAreOfSilence(t *testing.T) {
 	defer near.Close() //nolint:errcheck // It is a pipe.
 	defer far.Close()  //nolint:errcheck // It is a pipe.
 	watched := &watchedConn{Conn: near}
-	conn := steadied(watched)
+	conn := steadied(t.Context(), watched)
 	read := func() []time.Time {
 		watched.take()
 		go far.Write([]byte("x")) //nolint:errcheck // Read tells.

@@ -28,12 +28,15 @@ var (
 
 // Codes of ClickHouse's exceptions, from src/Common/ErrorCodes.cpp.
 const (
+	codeUnknownTable      = 60
 	codeCannotWrite       = 75
 	codeUnknownDatabase   = 81
 	codeTimeout           = 159
+	codeDNS               = 198
 	codeTooManyQueries    = 202
 	codeSocketTimeout     = 209
 	codeNetwork           = 210
+	codeNoKeeper          = 225
 	codeAborted           = 236
 	codeMemoryLimit       = 241
 	codeReadOnlyTable     = 242
@@ -70,8 +73,11 @@ func (s *Store) explain(err error) error {
 		case codeNotEnoughSpace:
 			return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
 		case codeNodesUnavailable:
-			return fmt.Errorf("%w: a shard needs one of its replicas, or, to be inserted to without replication, all: no answer from %s",
-				ErrUnavailable, strings.Join(addressesIn(ex.Message), ", "))
+			silent := addressesIn(ex.Message)
+			if len(silent) == 0 { // They answer, and are not what they should be: without the database, or of another version.
+				return fmt.Errorf("%w: no replica of a shard can be used: %w", ErrUnavailable, err)
+			}
+			return fmt.Errorf("%w: a shard needs one of its replicas, or, to be inserted to without replication, all: no answer from %s", ErrUnavailable, strings.Join(silent, ", "))
 		case codeCannotWrite, codeStandard:
 			if strings.Contains(ex.Message, "No space left") {
 				return fmt.Errorf("%w: free some room and try again: %w", ErrDiskFull, err)
@@ -139,7 +145,7 @@ func passing(err error) bool {
 	var ex *clickhouse.Exception
 	if errors.As(err, &ex) {
 		switch ex.Code {
-		case codeTimeout, codeTooManyQueries, codeSocketTimeout, codeNetwork, codeAborted, codeMemoryLimit, codeReadOnlyTable,
+		case codeTimeout, codeDNS, codeNoKeeper, codeTooManyQueries, codeSocketTimeout, codeNetwork, codeAborted, codeMemoryLimit, codeReadOnlyTable,
 			codeTooManyParts, codeUnsatisfiedQuorum, codeUnknownInsert, codeKeeper,
 			codeUnexpectedEnd, codeNodesUnavailable:
 			return true

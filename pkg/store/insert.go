@@ -148,6 +148,9 @@ func (s *Store) retry(ctx context.Context, what string, op func() error) error {
 }
 
 func (s *Store) insertOnce(ctx context.Context, b *event.Batch, input uint64, token string) error {
+	if err := s.passGate(ctx); err != nil {
+		return err
+	}
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token)))
 	return s.insertBatch(ctx, "INSERT INTO events"+s.suffix+eventColumns, func(batch driver.Batch) error {
 		if err := appendEvents(batch, b, input); err != nil {

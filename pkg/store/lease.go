@@ -48,7 +48,7 @@ func (s *Store) TryLease(ctx context.Context, name string) (context.Context, *Le
 		}
 		cancel(cause)
 	}
-	go l.lock.renew(ctx)
+	l.lock.keep(ctx)
 	return ctx, l, nil
 }
 
@@ -73,12 +73,7 @@ func (s *Store) WaitLease(ctx context.Context, name string, waiting func(holder 
 
 // Release gives the lease back, also when the context has ended.
 func (l *Lease) Release(ctx context.Context) error {
-	close(l.lock.stop)
-	<-l.lock.stopped
-	l.lock.lost(nil)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockRenew)
-	defer cancel()
-	if err := l.lock.drop(ctx, l.lock.table); err != nil {
+	if err := l.lock.end(ctx); err != nil {
 		return fmt.Errorf("release the lease %s (it expires in %s): %w", l.name, lockFor, err)
 	}
 	return nil

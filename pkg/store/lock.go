@@ -40,8 +40,10 @@ type lock struct {
 	prefix  string // of the tables of all who claim it
 	sweep   string // which tables are claims, of this lock and of those like it, and removed when they ran out
 	table   string
-	until   time.Time // by the local clock, on the safe side
-	stop    chan struct{}
+	lasts   time.Duration // a claim
+	every   time.Duration // it is renewed
+	until   time.Time     // by the local clock, on the safe side
+	halt    context.CancelFunc
 	stopped chan struct{}
 	lost    context.CancelCauseFunc
 }
@@ -49,12 +51,55 @@ type lock struct {
 func (s *Store) newLock(prefix, sweep string) *lock {
 	var id [8]byte
 	rand.Read(id[:]) //nolint:errcheck,gosec // It never fails.
-	return &lock{nodes: s.holders(), prefix: prefix, sweep: sweep, table: prefix + hex.EncodeToString(id[:]), stop: make(chan struct{}), stopped: make(chan struct{})}
+	return &lock{nodes: s.holders(), prefix: prefix, sweep: sweep, table: prefix + hex.EncodeToString(id[:]), lasts: lockFor, every: lockRenew, stopped: make(chan struct{})}
 }
 
 // lockSchema waits for the lock and returns a context that ends when it is lost. The lock must be released.
 func (s *Store) lockSchema(ctx context.Context) (context.Context, *lock, error) {
-	l := s.newLock(lockPrefix, "^"+lockPrefix)
+	return s.take(ctx, s.newLock(lockPrefix, "^"+lockPrefix))
+}
+
+// rebuildPrefix begins the claims of who makes a month of a rollup anew, on this server or node: inserts wait for it (passGate), or what comes in meanwhile would be lost with
+// the month that is replaced, time and again where batches follow one another.
+const rebuildPrefix = lockPrefix + "rebuild_"
+
+// closeGate keeps inserts away, and returns when those that run have ended.
+func (s *Store) closeGate(ctx context.Context) (context.Context, *lock, error) {
+	ctx, l, err := s.take(ctx, s.newLock(rebuildPrefix, "^"+rebuildPrefix))
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		running, err := s.inserting(ctx)
+		if err == nil && running > 0 {
+			err = pause(ctx, lockPoll)
+		} else if err == nil {
+			return ctx, l, nil
+		}
+		if err != nil {
+			return nil, nil, errors.Join(err, l.release(ctx))
+		}
+	}
+}
+
+// passGate waits for those who make a month anew.
+func (s *Store) passGate(ctx context.Context) error {
+	l := s.newLock(rebuildPrefix, "^"+rebuildPrefix)
+	for waited := false; ; waited = true {
+		holder, err := l.other(ctx)
+		if err != nil || holder == "" {
+			return err
+		}
+		if !waited {
+			s.log.Info("waiting for a rollup that is made anew", "holder", holder)
+		}
+		if err := pause(ctx, lockPoll); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Store) take(ctx context.Context, l *lock) (context.Context, *lock, error) {
 	for waited := false; ; {
 		ok, holder, err := l.try(ctx)
 		if err != nil {
@@ -72,7 +117,7 @@ func (s *Store) lockSchema(ctx context.Context) (context.Context, *lock, error) 
 		}
 	}
 	ctx, l.lost = context.WithCancelCause(ctx)
-	go l.renew(ctx)
+	l.keep(ctx)
 	return ctx, l, nil
 }
 
@@ -81,12 +126,12 @@ func (l *lock) try(ctx context.Context) (ok bool, holder string, err error) {
 	if holder, err = l.other(ctx); err != nil || holder != "" {
 		return false, holder, err
 	}
-	err = l.claim(ctx, "CREATE TABLE IF NOT EXISTS "+l.table+" (x UInt8) ENGINE = Memory COMMENT ")
+	err = l.claim(ctx, "CREATE TABLE IF NOT EXISTS "+l.table+" (x UInt8) ENGINE = Memory COMMENT ", time.Now().Add(l.lasts))
 	if err == nil {
 		holder, err = l.other(ctx)
 	}
 	if err != nil || holder != "" {
-		return false, holder, errors.Join(err, l.drop(context.WithoutCancel(ctx), l.table))
+		return false, holder, errors.Join(err, l.drop(ctx))
 	}
 	return true, "", nil
 }
@@ -99,18 +144,21 @@ func (l *lock) most(fn func(*node) error) error {
 	return nil
 }
 
-// claim runs a statement that ends in the comment of the claim, good for lockFor from now.
-func (l *lock) claim(ctx context.Context, statement string) error {
+// claim runs a statement that ends in the comment of the claim, good for l.lasts from now. A node that has not answered by a time counts as one
+// that failed: it may hang, or the network swallow what is sent to it, and nobody closes the connection.
+func (l *lock) claim(ctx context.Context, statement string, by time.Time) error {
 	before := time.Now()
+	ctx, cancel := context.WithDeadline(ctx, by)
+	defer cancel()
 	err := l.most(func(n *node) error {
 		var now time.Time
 		if err := n.store.conn.QueryRow(ctx, "SELECT now64(3)").Scan(&now); err != nil {
 			return err //nolint:wrapcheck // lockSchema wraps it.
 		}
-		return n.exec(ctx, statement+"'"+claimText(now.Add(lockFor))+"'")
+		return n.exec(ctx, statement+"'"+claimText(now.Add(l.lasts))+"'")
 	})
 	if err == nil {
-		l.until = before.Add(lockFor)
+		l.until = before.Add(l.lasts)
 	}
 	return err
 }
@@ -118,6 +166,8 @@ func (l *lock) claim(ctx context.Context, statement string) error {
 // other returns who else holds a claim that still stands, and removes those that ran out, of a lease also those of other leases: what a
 // killed loader was loading may never be asked for again.
 func (l *lock) other(ctx context.Context) (holder string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.lasts)
+	defer cancel()
 	var mu sync.Mutex
 	err = l.most(func(n *node) error {
 		who, err := l.otherOn(ctx, n)
@@ -160,42 +210,53 @@ func (l *lock) otherOn(ctx context.Context, n *node) (holder string, err error) 
 	return holder, nil
 }
 
-// drop takes a claim back. Where a node of several does not answer, it expires.
-func (l *lock) drop(ctx context.Context, table string) error {
-	return l.most(func(n *node) error { return n.dropClaim(ctx, table) })
+// drop takes the claim back, also when the context has ended. Where a node of several does not answer, it expires.
+func (l *lock) drop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.every)
+	defer cancel()
+	return l.most(func(n *node) error { return n.dropClaim(ctx, l.table) })
 }
 
 func (n *node) dropClaim(ctx context.Context, table string) error {
 	return n.exec(ctx, "DROP TABLE IF EXISTS "+table+" SYNC")
 }
 
-// renew keeps the claim standing until release, and ends the context of the holder if it cannot.
+// keep renews the claim from now on, until it is ended.
+func (l *lock) keep(ctx context.Context) {
+	ctx, l.halt = context.WithCancel(ctx)
+	go l.renew(ctx)
+}
+
+// renew keeps the claim standing, and ends the context of the holder if it cannot: before the claim runs out, and at once where somebody has removed it.
 func (l *lock) renew(ctx context.Context) {
 	defer close(l.stopped)
-	for {
-		select {
-		case <-l.stop:
-			return
-		case <-ctx.Done():
-			return
-		case <-time.After(lockRenew):
+	for pause(ctx, l.every) == nil {
+		last := l.until.Add(-l.every)
+		by := time.Now().Add(l.every)
+		if last.Before(by) {
+			by = last
 		}
-		err := l.claim(ctx, "ALTER TABLE "+l.table+" MODIFY COMMENT ")
-		if err != nil && time.Now().After(l.until.Add(-lockRenew)) {
+		err := l.claim(ctx, "ALTER TABLE "+l.table+" MODIFY COMMENT ", by)
+		var ex *clickhouse.Exception
+		removed := errors.As(err, &ex) && ex.Code == codeUnknownTable
+		if err != nil && ctx.Err() == nil && (removed || !time.Now().Before(last)) {
 			l.lost(fmt.Errorf("the migration lock was lost: %w", err))
 			return
 		}
 	}
 }
 
-// release gives the lock back, also when the context has ended.
-func (l *lock) release(ctx context.Context) error {
-	close(l.stop)
+// end stops renewing the claim and takes it back.
+func (l *lock) end(ctx context.Context) error {
+	l.halt()
 	<-l.stopped
 	l.lost(nil)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockRenew)
-	defer cancel()
-	if err := l.drop(ctx, l.table); err != nil {
+	return l.drop(ctx)
+}
+
+// release gives the lock back, also when the context has ended.
+func (l *lock) release(ctx context.Context) error {
+	if err := l.end(ctx); err != nil {
 		return fmt.Errorf("release the migration lock (it expires in %s): %w", lockFor, err)
 	}
 	return nil

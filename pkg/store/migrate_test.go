@@ -205,7 +205,7 @@ func TestMigrationLock(t *testing.T) {
 		require.NoError(t, err)
 		claim := "SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = '" + l.table + "'"
 		before := table(t, s, claim)
-		require.NoError(t, l.claim(ctx, "ALTER TABLE "+l.table+" MODIFY COMMENT "))
+		require.NoError(t, l.claim(ctx, "ALTER TABLE "+l.table+" MODIFY COMMENT ", time.Now().Add(lockFor)))
 		assert.NotEqual(t, before, table(t, s, claim))
 		require.NoError(t, l.release(ctx))
 	})

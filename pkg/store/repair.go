@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -284,22 +285,32 @@ func (s *Store) repair(ctx context.Context, months []uint32) ([]string, error) {
 			continue
 		}
 		for _, rollup := range rollups() {
-			differs, err := s.differs(ctx, rollup, month)
+			anew, err := s.repairMonth(ctx, rollup, month)
 			if err != nil {
 				return made, err
 			}
-			if !differs {
-				continue
+			if anew {
+				made = append(made, fmt.Sprintf("%s %d", rollup, month))
 			}
-			what := fmt.Sprintf("%s %d", rollup, month)
-			s.log.Warn("a rollup differs from the events: making it anew", "rollup", rollup, "month", month)
-			if err := s.retry(ctx, "rebuild "+what, func() error { return s.rebuild(ctx, rollup, month) }); err != nil {
-				return made, err
-			}
-			made = append(made, what)
 		}
 	}
 	return made, nil
+}
+
+// repairMonth makes a month of a rollup from the events for as long as it differs: an insert that was about to begin when the gate was closed may have been lost
+// with the month that was replaced.
+func (s *Store) repairMonth(ctx context.Context, rollup string, month uint32) (anew bool, err error) {
+	for {
+		differs, err := s.differs(ctx, rollup, month)
+		if err != nil || !differs {
+			return anew, err
+		}
+		s.log.Warn("a rollup differs from the events: making it anew", "rollup", rollup, "month", month)
+		if err := s.retry(ctx, fmt.Sprintf("rebuild %s %d", rollup, month), func() error { return s.rebuild(ctx, rollup, month) }); err != nil {
+			return anew, err
+		}
+		anew = true
+	}
 }
 
 // differs reports whether a rollup counts other events of a month than there are, with no insert under way.
@@ -309,25 +320,23 @@ func (s *Store) differs(ctx context.Context, rollup string, month uint32) (bool,
 }
 
 // compare returns how many events of a month there are that a rollup should count, and how many it counts: other numbers only with no
-// insert under way.
+// insert under way, which is kept away for it where they are not the same at once.
 func (s *Store) compare(ctx context.Context, rollup string, month uint32) (events, counted uint64, err error) {
-	for {
-		// Who inserts is asked first: an insert that ends in between has then all of its rows in.
-		running, err := s.inserting(ctx)
-		if err != nil {
-			return 0, 0, err
-		}
-		err = s.retry(ctx, "compare "+rollup+" with the events", func() (err error) {
+	look := func() error {
+		return s.retry(ctx, "compare "+rollup+" with the events", func() (err error) {
 			events, counted, err = s.counts(ctx, rollup, rollup+"_state"+s.suffix, month)
 			return err
 		})
-		if err != nil || events == counted || running == 0 {
-			return events, counted, err
-		}
-		if err := pause(ctx, lockPoll); err != nil {
-			return 0, 0, err
-		}
 	}
+	if err := look(); err != nil || events == counted {
+		return events, counted, err
+	}
+	ctx, gate, err := s.closeGate(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	err = errors.Join(look(), gate.release(ctx))
+	return events, counted, err
 }
 
 // counts returns how many events a month has that a rollup should count, and how many the table counts.
@@ -375,6 +384,15 @@ func (s *Store) rebuild(ctx context.Context, rollup string, month uint32) (err e
 
 // rebuildLocked is rebuild for who holds the lock of the schema.
 func (s *Store) rebuildLocked(ctx context.Context, rollup string, month uint32) (err error) {
+	ctx, gate, err := s.closeGate(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if releaseErr := gate.release(ctx); err == nil {
+			err = releaseErr
+		}
+	}()
 	state, scratch := rollup+"_state"+s.suffix, rollup+"_rebuild_"+strings.ToLower(rand.Text())
 	var feed, engine string
 	if err := s.conn.QueryRow(ctx, `SELECT anyIf(as_select, name = {feed:String}), anyIf(engine_full, name = {state:String}) FROM system.tables

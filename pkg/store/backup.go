@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"murmuration/sql"
 )
@@ -272,17 +274,45 @@ func (s *Store) endBackup(ctx context.Context, id string) error {
 // VerifyBackup restores a backup into a database of its own beside this one, counts what is there, and drops it. The error wraps ErrBackup where
 // it is not what is wanted. It needs the right to make databases, and as much room as the data takes. On a cluster each piece is restored where it was
 // written; replicated tables, whose places in Keeper are taken, cannot be (ErrUnverifiable).
-func (s *Store) VerifyBackup(ctx context.Context, from BackupPlace, want []TableRows, progress func(done, total uint64)) error {
+func (s *Store) VerifyBackup(ctx context.Context, from BackupPlace, want []TableRows, progress func(done, total uint64)) (err error) {
 	if s.cluster != nil && s.cluster.replicated {
 		return ErrUnverifiable
 	}
+	// One at a time: whatever there is of others, a process left behind that was killed.
+	ctx, lease, err := s.WaitLease(ctx, "verify", nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lease.Release(ctx)) }()
 	return s.eachPiece(s.firsts(), progress, func(n *node, shards uint32, progress func(done, total uint64)) error {
+		if err := n.store.dropVerified(ctx); err != nil {
+			return err
+		}
 		return n.store.verifyPiece(ctx, from.piece(n.shard, shards), ofShard(want, n.shard), progress)
 	})
 }
 
+// dropVerified drops the databases that verifications left behind.
+func (s *Store) dropVerified(ctx context.Context) error {
+	var names []string
+	err := s.retry(ctx, "look for what verifications left", func() error {
+		return s.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.databases WHERE match(name, {like:String})",
+			clickhouse.Named("like", "^"+regexp.QuoteMeta(s.opt.Database+verifyInfix)+"[a-z2-7]{26}$")).Scan(&names)
+	})
+	for _, name := range names {
+		s.log.Warn("dropping what a verification that was killed left behind", "database", name)
+		if err := s.ddl(ctx, "DROP DATABASE IF EXISTS "+quoted(name)+" SYNC"); err != nil {
+			return fmt.Errorf("drop %s: %w", name, s.explain(err))
+		}
+	}
+	return err
+}
+
+// verifyInfix stands between the name of a database and the random part of the name of the one that its backup is restored into.
+const verifyInfix = "_verify_"
+
 func (s *Store) verifyPiece(ctx context.Context, from BackupPlace, want []TableRows, progress func(done, total uint64)) (err error) {
-	database := s.opt.Database + "_verify_" + strings.ToLower(rand.Text())
+	database := s.opt.Database + verifyInfix + strings.ToLower(rand.Text())
 	if err := s.ddl(ctx, "CREATE DATABASE "+quoted(database)); err != nil {
 		return fmt.Errorf("verify the backup: %w", s.explain(err))
 	}
@@ -294,7 +324,37 @@ func (s *Store) verifyPiece(ctx context.Context, from BackupPlace, want []TableR
 	if err := s.restoreTables(ctx, from, s.opt.Database, database, progress); err != nil {
 		return fmt.Errorf("verify the backup: %w", err)
 	}
-	return s.expectContents(ctx, database, want)
+	if err := s.expectContents(ctx, database, want); err != nil {
+		return err
+	}
+	return s.checkParts(ctx, database)
+}
+
+// checkParts has the server read every part of a database and hold it against its checksums: a restore copies files and counts are kept in them, so that
+// a damaged one is noticed when somebody asks for it.
+func (s *Store) checkParts(ctx context.Context, database string) error {
+	contents, err := s.contentsOf(ctx, database)
+	if err != nil {
+		return err
+	}
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"check_query_single_value_result": 0, "max_execution_time": 0}))
+	for _, t := range contents {
+		err := s.each(ctx, "CHECK TABLE "+quoted(database)+"."+quoted(t.Table+s.suffix), func(rows driver.Rows) error {
+			var part, why string
+			var whole uint8
+			if err := rows.Scan(&part, &whole, &why); err != nil {
+				return err //nolint:wrapcheck // It is wrapped below.
+			}
+			if whole == 0 {
+				return fmt.Errorf("%w: part %s of %s is damaged: %s", ErrBackup, part, t.Table, firstLine(why))
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("check %s: %w", t.Table, s.explain(err))
+		}
+	}
+	return nil
 }
 
 func (s *Store) expectContents(ctx context.Context, database string, want []TableRows) error {
@@ -360,10 +420,15 @@ func (s *Store) restoreLocked(ctx context.Context, from BackupPlace, database st
 		return err
 	}
 	err = s.eachPiece(s.rowHolders(), progress, func(n *node, shards uint32, progress func(done, total uint64)) error {
-		if err := n.store.restoreTables(ctx, from.piece(n.shard, shards), database, s.opt.Database, progress); err != nil || want == nil {
+		if err := n.store.restoreTables(ctx, from.piece(n.shard, shards), database, s.opt.Database, progress); err != nil {
 			return err
 		}
-		return n.store.expectContents(ctx, s.opt.Database, ofShard(want, n.shard))
+		if want != nil {
+			if err := n.store.expectContents(ctx, s.opt.Database, ofShard(want, n.shard)); err != nil {
+				return err
+			}
+		}
+		return n.store.checkParts(ctx, s.opt.Database)
 	})
 	if err == nil {
 		err = s.compareCopies(ctx)

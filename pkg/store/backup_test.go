@@ -197,6 +197,41 @@ func piecesOfABackup(t *testing.T, c *enginetest.Cluster, s *Store) {
 	}
 }
 
+// The counts of a damaged part are right: its bytes have to be read. And what a verification that was killed left behind goes with the next one.
+func TestDamagedBackup(t *testing.T) {
+	s := open(t)
+	require.NoError(t, s.InsertEvents(t.Context(), newTraffic(3).batch(3000), 1, "a"))
+	require.NoError(t, s.ddl(t.Context(), "OPTIMIZE TABLE events FINAL"))
+	to := place(t)
+	held, err := s.Backup(t.Context(), to, nil, nil)
+	require.NoError(t, err)
+	left := s.Database() + verifyInfix + strings.ToLower(rand.Text())
+	require.NoError(t, s.ddl(t.Context(), "CREATE DATABASE "+left))
+	require.NoError(t, s.VerifyBackup(t.Context(), to, held, nil))
+	require.Equal(t, "0\n", table(t, s, "SELECT count() FROM system.databases WHERE startsWith(name, currentDatabase()) AND name != currentDatabase()"))
+
+	files, err := filepath.Glob(filepath.Join(enginetest.Engine(t).Backups(), to.Name, "data", "*", "events", "*", "data.bin"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	content, err := os.ReadFile(files[0])
+	require.NoError(t, err)
+	content[len(content)/2] ^= 1
+	require.NoError(t, os.WriteFile(files[0], content, 0o600))
+	for name, damaged := range map[string]func() error{
+		"verified": func() error { return s.VerifyBackup(t.Context(), to, held, nil) },
+		"restored": func() error {
+			empty := openWith(t, options(t))
+			err := empty.Restore(t.Context(), to, s.Database(), held, nil)
+			assert.Equal(t, "0\n", table(t, empty, "SELECT count() FROM system.tables WHERE database = currentDatabase()"))
+			return err
+		},
+	} {
+		err := damaged()
+		require.ErrorIs(t, err, ErrBackup, name)
+		require.ErrorContains(t, err, "of events is damaged", name)
+	}
+}
+
 // Rollups outlive the events, and a restore must not fill them a second time out of one another as the migrations once did.
 func TestRestoreWhereEventsHaveExpired(t *testing.T) {
 	s := open(t)

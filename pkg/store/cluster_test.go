@@ -329,6 +329,8 @@ func upkeepOfNodes(t *testing.T, s *Store) {
 	require.NoError(t, err)
 	assert.Equal(t, uint32(90), kept[0].Days)
 	assert.Equal(t, uint64(b.Len()), kept[0].Rows, "of all shards, of each once")
+	// A node that has done so already, when another was away, is no reason to leave that one as it is.
+	require.NoError(t, s.cluster.nodes[0].exec(t.Context(), "ALTER TABLE events_local REMOVE TTL"))
 	require.NoError(t, s.SetRetention(t.Context(), map[string]uint32{TierEvents: 0, TierFootprints: 0}))
 	limited("0\n")
 	sizes, err := s.TableSizes(t.Context())

@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"murmuration/pkg/event"
 	"murmuration/pkg/netinfo"
@@ -90,7 +92,7 @@ func (s *Store) ChangeContext(ctx context.Context, change func(context.Context, 
 	if err := s.writeContext(ctx, c, version); err != nil {
 		return err
 	}
-	if err := s.forgetContexts(ctx); err != nil {
+	if err := s.forgetContexts(ctx, version); err != nil {
 		// The change is in force; what is left lying is removed by the next one.
 		s.log.Warn("rows of former contexts could not be removed", "error", err)
 	}
@@ -143,17 +145,14 @@ func (s *Store) putColumns(ctx context.Context, statement, token string, n int, 
 		to := min(n, from+contextPiece)
 		settings := clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(fmt.Sprintf("%s %d", token, from))))
 		err := s.retry(ctx, "write context", func() error {
-			batch, err := s.conn.PrepareBatch(settings, statement)
-			if err != nil {
-				return err //nolint:wrapcheck // retry wraps it.
-			}
-			defer batch.Close() //nolint:errcheck // After Send it does nothing; before it the error is already known.
-			for i, column := range columns(from, to) {
-				if err := batch.Column(i).Append(column); err != nil {
-					return fmt.Errorf("column %d: %w", i, err)
+			return s.insertBatch(settings, statement, func(batch driver.Batch) error {
+				for i, column := range columns(from, to) {
+					if err := batch.Column(i).Append(column); err != nil {
+						return fmt.Errorf("column %d: %w", i, err)
+					}
 				}
-			}
-			return batch.Send() //nolint:wrapcheck // retry wraps it.
+				return nil
+			})
 		})
 		if err != nil {
 			return err
@@ -243,15 +242,30 @@ func (s *Store) expectRows(ctx context.Context, query, of string, want uint64) e
 	return nil
 }
 
-// forgetContexts removes what no version but the two latest needs.
-func (s *Store) forgetContexts(ctx context.Context) error {
-	const latest = "(SELECT version FROM context_versions ORDER BY version DESC LIMIT 2)"
-	for _, statement := range []string{
-		"DELETE FROM context_networks_state WHERE load NOT IN (SELECT arrayJoin(loads) FROM context_versions WHERE version IN " + latest + ")",
-		"DELETE FROM context_ranges_state WHERE version NOT IN " + latest,
-		"DELETE FROM context_versions WHERE version NOT IN " + latest,
+// forgetContexts removes what no version but the two latest needs, of which one was just written. Replicated tables take no subquery in what is to be deleted.
+func (s *Store) forgetContexts(ctx context.Context, written uint64) error {
+	var versions []uint64
+	var loads []string
+	err := s.retry(ctx, "read the versions of the context", func() error {
+		return s.conn.QueryRow(ctx, `SELECT groupArray(version), arrayDistinct(arrayFlatten(groupArray(loads)))
+			FROM (SELECT version, loads FROM context_versions ORDER BY version DESC LIMIT 2)`).Scan(&versions, &loads)
+	})
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(versions, written) {
+		return fmt.Errorf("version %d is not known yet to the replica that was asked", written)
+	}
+	kept := clickhouse.Named("versions", strings.ReplaceAll(fmt.Sprint(versions), " ", ","))
+	for _, c := range []struct {
+		statement string
+		arg       any
+	}{
+		{"DELETE FROM context_networks_state WHERE load NOT IN {loads:Array(String)}", clickhouse.Named("loads", list(loads))},
+		{"DELETE FROM context_ranges_state WHERE version NOT IN {versions:Array(UInt64)}", kept},
+		{"DELETE FROM context_versions WHERE version NOT IN {versions:Array(UInt64)}", kept},
 	} {
-		if err := s.retry(ctx, "remove former contexts", func() error { return s.ddl(ctx, statement+" SETTINGS lightweight_deletes_sync = 2") }); err != nil {
+		if err := s.retry(ctx, "remove former contexts", func() error { return s.ddl(ctx, c.statement+" SETTINGS lightweight_deletes_sync = 2", c.arg) }); err != nil {
 			return err
 		}
 	}

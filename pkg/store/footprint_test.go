@@ -117,6 +117,20 @@ func spanOn(t *testing.T, s *Store) {
 	first, last, err = s.Span(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []time.Time{at.Add(time.Hour), at.Add(2 * time.Hour)}, []time.Time{first, last})
+	first, last, err = s.EventSpan(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []time.Time{at, at.Add(3 * time.Hour)}, []time.Time{first, last})
+
+	// A clock that was never set is no empty database.
+	b = new(event.Batch)
+	b.Append(&event.Event{Kind: event.KindScan})
+	require.NoError(t, s.InsertEvents(t.Context(), b, 2, "b"))
+	first, last, err = s.Span(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []time.Time{time.Unix(0, 0).UTC(), at.Add(2 * time.Hour)}, []time.Time{first, last})
+	first, err = s.FirstHour(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, time.Unix(0, 0).UTC(), first)
 }
 
 // program sends SYNs as one tool does, in the words of a fingerprint rule, so that the server's decision can be held

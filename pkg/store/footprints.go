@@ -212,8 +212,21 @@ func (s *Store) TargetsSeen(ctx context.Context, from, to time.Time) ([]event.IP
 
 // Span returns the times of the first and the last probe or request, to the second; zero times if there is none.
 func (s *Store) Span(ctx context.Context) (first, last time.Time, err error) {
+	return s.span(ctx, "kind IN ('scan', 'request')")
+}
+
+// EventSpan returns the times of the first and the last event of any kind, to the second; zero times if there is none.
+func (s *Store) EventSpan(ctx context.Context) (first, last time.Time, err error) {
+	return s.span(ctx, "1")
+}
+
+func (s *Store) span(ctx context.Context, which string) (first, last time.Time, err error) {
+	var rows uint64
 	err = s.retry(ctx, "read the span of the events", func() error {
-		return s.conn.QueryRow(ctx, "SELECT min(first_seen), max(last_seen) FROM source_days_state WHERE kind IN ('scan', 'request')").Scan(&first, &last)
+		return s.conn.QueryRow(ctx, "SELECT count(), min(first_seen), max(last_seen) FROM source_days_state WHERE "+which).Scan(&rows, &first, &last)
 	})
-	return fromEpoch(first), fromEpoch(last), err
+	if err != nil || rows == 0 {
+		return time.Time{}, time.Time{}, err // The server has 1970 for the least of nothing, and an event may be of then.
+	}
+	return first.UTC(), last.UTC(), nil
 }

@@ -255,12 +255,7 @@ func (s *Store) noteRetention(ctx context.Context, tier string, days uint32) err
 // setTTL makes the server drop parts of a table that are all older than days, or none.
 func (s *Store) setTTL(ctx context.Context, name string, days uint32) error {
 	if days == 0 {
-		var limited uint64
-		if err := s.shards()[0].conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = {name:String} AND position(engine_full, ' TTL ') > 0",
-			clickhouse.Named("name", name+s.shards()[0].suffix)).Scan(&limited); err != nil || limited == 0 {
-			return err //nolint:wrapcheck // SetRetention wraps it.
-		}
-		return s.ddl(ctx, "ALTER TABLE "+name+" REMOVE TTL")
+		return s.liftTTL(ctx, name)
 	}
 	// Only whole parts: to rewrite a month for the days in it that are too old would cost more than their room.
 	if err := s.ddl(ctx, "ALTER TABLE "+name+" MODIFY SETTING ttl_only_drop_parts = 1"); err != nil {
@@ -273,6 +268,35 @@ func (s *Store) setTTL(ctx context.Context, name string, days uint32) error {
 	// materialize_ttl_after_modify makes the server note for the parts that are there when they expire; only their metadata are written.
 	// A sum behind 2106 would begin again at 1970, and drop everything.
 	return s.ddl(ctx, fmt.Sprintf("ALTER TABLE %s MODIFY TTL toDateTime(least(toUInt64(toUnixTimestamp(%s)) + %d, 4294967295))", name, column, uint64(days)*86400))
+}
+
+// liftTTL makes the server keep a table for ever, on every node that does not: one may have been away when another was told.
+func (s *Store) liftTTL(ctx context.Context, name string) error {
+	limited, err := s.limited(ctx, name)
+	if err != nil {
+		return err
+	}
+	if s.cluster != nil && s.cluster.replicated { // One of a shard tells the others.
+		limited = slices.CompactFunc(limited, func(a, b *node) bool { return a.shard == b.shard })
+	}
+	return oneLine(eachNode(limited, func(n *node) error { return n.exec(ctx, "ALTER TABLE "+name+n.store.suffix+" REMOVE TTL") }))
+}
+
+// limited are the nodes, or the one server, where a table has a TTL.
+func (s *Store) limited(ctx context.Context, name string) ([]*node, error) {
+	nodes := s.holders()
+	has := make([]uint64, len(nodes))
+	err := oneLine(eachNode(nodes, func(n *node) error {
+		return n.store.conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = {name:String} AND position(engine_full, ' TTL ') > 0",
+			clickhouse.Named("name", name+n.store.suffix)).Scan(&has[slices.Index(nodes, n)])
+	}))
+	var out []*node
+	for i, n := range nodes {
+		if has[i] > 0 {
+			out = append(out, n)
+		}
+	}
+	return out, err //nolint:wrapcheck // SetRetention wraps it.
 }
 
 // Expired returns how many rows of a tier are already older than days, and so would be dropped if that were set. It counts

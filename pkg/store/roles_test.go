@@ -21,7 +21,7 @@ func TestRolesAreUnderstood(t *testing.T) {
 	for _, statement := range roles {
 		assert.NotEmpty(t, table(t, s, "SELECT formatQuery({q:String})", "q", statement))
 		if m := on.FindStringSubmatch(statement); m != nil {
-			assert.Contains(t, []string{"*", "system.processes", "system.backups"}, m[1])
+			assert.Contains(t, []string{"*", "system.processes", "system.backups", "system.parts", "system.clusters"}, m[1])
 		}
 	}
 }

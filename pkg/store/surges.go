@@ -155,10 +155,14 @@ const seriesQuery = `SELECT CAST(proto, 'Int8') AS p, dport, series, hour, toUIn
 
 // FirstHour returns the oldest hour of which there are scans or requests in the hours; zero if there is none. It reads all hours.
 func (s *Store) FirstHour(ctx context.Context) (first time.Time, err error) {
+	var rows uint64
 	err = s.retry(ctx, "read the first hour", func() error {
-		return s.conn.QueryRow(ctx, "SELECT min(hour) FROM port_hours_state WHERE kind IN ('scan', 'request')").Scan(&first)
+		return s.conn.QueryRow(ctx, "SELECT count(), min(hour) FROM port_hours_state WHERE kind IN ('scan', 'request')").Scan(&rows, &first)
 	})
-	return fromEpoch(first), err
+	if err != nil || rows == 0 {
+		return time.Time{}, err
+	}
+	return first.UTC(), nil
 }
 
 // EachSeries calls fn with the hourly counts in [past, to) of every series that had at least least distinct sources in an hour

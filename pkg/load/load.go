@@ -58,8 +58,8 @@ const (
 )
 
 // ErrInterruptedElsewhere is returned when an earlier load of the same input was interrupted under
-// other options (another sensor, other telescopes): finishing it under these would mix the two.
-var ErrInterruptedElsewhere = errors.New("interrupted under other options")
+// other options (another sensor, other telescopes) or by a version that decodes otherwise: finishing it now would mix the two.
+var ErrInterruptedElsewhere = errors.New("interrupted")
 
 // Options of a Loader.
 type Options struct {
@@ -422,8 +422,11 @@ func (t *tiler) put(ctx context.Context, tl *tile) error {
 			t.report.Known += rows
 			return nil
 		}
-		// The rows may be in already under the token of the run that was interrupted.
-		m.Token = k.Token
+		token, err := t.resumed(ctx, k, m)
+		if err != nil {
+			return err
+		}
+		m.Token = token
 	} else if err := t.dropShared(ctx, tl); err != nil {
 		return err
 	}
@@ -445,6 +448,30 @@ func (t *tiler) put(ctx context.Context, tl *tile) error {
 	t.report.Inserted += uint64(tl.batch.Len())
 	t.report.Known += rows - uint64(tl.batch.Len())
 	return nil
+}
+
+// resumed returns the token under which a tile goes on that was interrupted as k: the same, since its rows may be in already. Where another version began
+// it, which may have made other rows of the same bytes, that token stands for those: a new one does if none of them is in, else only that version can finish it.
+func (t *tiler) resumed(ctx context.Context, k, m store.Mark) (string, error) {
+	version := func(token string) string { return strings.SplitN(token, ":", 4)[2] }
+	if k.Rows == 0 || version(k.Token) == version(m.Token) {
+		return k.Token, nil
+	}
+	var done uint64
+	for _, other := range t.known {
+		if other.Done {
+			done += other.Rows
+		}
+	}
+	there, err := t.loader.store.EventsOf(ctx, k.Input)
+	if err != nil {
+		return "", fmt.Errorf("look for what an older version loaded of %s: %w", t.input.Name, err)
+	}
+	if there != done {
+		return "", fmt.Errorf("%s: a load of it was %w at byte %d, by a version of loader that decodes otherwise (%s, this one is %s): finish it with that version",
+			t.input.Name, ErrInterruptedElsewhere, k.Start, version(k.Token), version(m.Token))
+	}
+	return m.Token, nil
 }
 
 // mark is the tile as the ledger knows it. The token stands for the rows: the content up to the tile's

@@ -87,23 +87,29 @@ func (s *Store) FootprintSize(ctx context.Context, from, to time.Time) (cells, s
 func (s *Store) Footprints(ctx context.Context, from, to time.Time, fn func(*Footprint) error) error {
 	from, to = Window(from, to)
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	days := []any{clickhouse.Named("from", from.Format(time.DateOnly)), clickhouse.Named("to", to.Format(time.DateOnly))}
 	cells, err := s.conn.Query(streamSettings(ctx), cellsQuery, days...)
 	if err != nil {
+		cancel()
 		return fmt.Errorf("read footprints: %w", s.explain(err))
 	}
-	defer cells.Close() //nolint:errcheck // rows.Err tells.
+	defer giveUp(cancel, cells)
 	behaviours, err := s.conn.Query(streamSettings(ctx), behavioursQuery, days...)
 	if err != nil {
 		return fmt.Errorf("read behaviour: %w", s.explain(err))
 	}
-	defer behaviours.Close() //nolint:errcheck // rows.Err tells.
+	defer giveUp(cancel, behaviours)
 	m := merger{cells: cells, behaviours: behaviours, fn: fn}
 	if err := m.run(); err != nil {
 		return fmt.Errorf("read footprints: %w", s.explain(err))
 	}
 	return nil
+}
+
+// giveUp ends a stream: closed before its query is given up, it would be read to its end first.
+func giveUp(cancel context.CancelFunc, rows driver.Rows) {
+	cancel()
+	_ = rows.Close() // rows.Err tells.
 }
 
 // merger joins the two streams, both in the order of the source.

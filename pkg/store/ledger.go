@@ -214,6 +214,14 @@ func (s *Store) Telescopes(ctx context.Context) ([]Telescope, error) {
 	return out, err
 }
 
+// EventsOf returns how many events of an input are stored.
+func (s *Store) EventsOf(ctx context.Context, input uint64) (n uint64, err error) {
+	err = s.retry(ctx, "count the events of an input", func() error {
+		return s.conn.QueryRow(ctx, "SELECT count() FROM events WHERE input = {input:UInt64}", clickhouse.Named("input", fmt.Sprint(input))).Scan(&n)
+	})
+	return n, err
+}
+
 // Have tells, for each event of a batch, whether the table holds it already as a row of the input, of whatever sensor:
 // the sensor is what the user called it, and not in the content. Equal events are told apart by their number: of three in
 // the batch two are there if the table holds two.

@@ -62,13 +62,13 @@ func (s *Store) Probes(ctx context.Context, from, to time.Time, sources []event.
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	rows, err := s.conn.Query(clickhouse.Context(streamSettings(ctx), clickhouse.WithExternalTable(wanted)), probesQuery,
 		clickhouse.Named("from", fmt.Sprint(from.UnixMicro())), clickhouse.Named("to", fmt.Sprint(to.UnixMicro())))
 	if err != nil {
+		cancel()
 		return fmt.Errorf("read probes: %w", s.explain(err))
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err tells.
+	defer giveUp(cancel, rows)
 	if err := eachSample(rows, fn); err != nil {
 		return fmt.Errorf("read probes: %w", s.explain(err))
 	}

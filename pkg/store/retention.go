@@ -299,19 +299,28 @@ func (s *Store) limited(ctx context.Context, name string) ([]*node, error) {
 	return out, err //nolint:wrapcheck // SetRetention wraps it.
 }
 
-// Expired returns how many rows of a tier are already older than days, and so would be dropped if that were set. It counts
-// the rows of events, and of the first rollup of any other tier.
+// Expired returns how many rows of a tier, over all its tables, are already older than days, and so would be dropped if that were set, and how
+// many there are.
 func (s *Store) Expired(ctx context.Context, tier string, days uint32) (rows, all uint64, err error) {
 	if _, err := s.Horizon(ctx, tier); err != nil || days == 0 {
 		return 0, 0, err
 	}
-	name := tierTables(tier)[0]
-	column := timeColumn(strings.TrimSuffix(name, "_state"))
-	err = s.retry(ctx, "count what would expire", func() error {
-		return s.conn.QueryRow(ctx, "SELECT countIf(toUInt64(toUnixTimestamp("+column+")) + 86400 * {days:UInt64} < toUnixTimestamp(now())), count() FROM "+name,
-			clickhouse.Named("days", fmt.Sprint(days))).Scan(&rows, &all)
-	})
-	return rows, all, err
+	for _, name := range tierTables(tier) {
+		column, kept := timeColumn(strings.TrimSuffix(name, "_state")), uint64(days)
+		if column == "dekad" {
+			kept += 10 // As setTTL has it.
+		}
+		var old, there uint64
+		err := s.retry(ctx, "count what would expire", func() error {
+			return s.conn.QueryRow(ctx, "SELECT countIf(toUInt64(toUnixTimestamp("+column+")) + 86400 * {days:UInt64} < toUnixTimestamp(now())), count() FROM "+name,
+				clickhouse.Named("days", fmt.Sprint(kept))).Scan(&old, &there)
+		})
+		if err != nil {
+			return 0, 0, err
+		}
+		rows, all = rows+old, all+there
+	}
+	return rows, all, nil
 }
 
 // warnExpired says that events of a batch are older than events are kept: they count in the rollups, and are dropped from `events` soon.

@@ -137,6 +137,9 @@ func (s *Store) Backup(ctx context.Context, to BackupPlace, base *BackupPlace, p
 			err = releaseErr
 		}
 	}()
+	if err := oneLine(eachNode(s.firsts(), func(n *node) error { return n.store.syncReplica(ctx) })); err != nil {
+		return nil, err
+	}
 	before, err := s.Contents(ctx)
 	if err != nil {
 		return nil, err

@@ -155,6 +155,11 @@ func (s *Store) openNodes(database string) error {
 			s.opt.Addr = append(slices.Clone(s.opt.Addr), n.addr)
 		}
 	}
+	if s.cluster.replicated {
+		for _, n := range s.cluster.nodes {
+			n.store.peers = slices.DeleteFunc(slices.Clone(s.cluster.nodes), func(other *node) bool { return other == n || other.shard != n.shard })
+		}
+	}
 	return nil
 }
 
@@ -207,7 +212,12 @@ func (c *cluster) ddl(ctx context.Context, s *Store, statement string, args ...a
 		case byOne:
 			err = s.conn.Exec(ctx, st.text, args...)
 		case byHolder:
-			err = oneLine(eachNode(c.rowHolders(), func(n *node) error { return n.exec(ctx, st.text, args...) }))
+			err = oneLine(eachNode(c.rowHolders(), func(n *node) error {
+				if err := n.store.syncReplica(ctx); err != nil { // It fills one table from others.
+					return err
+				}
+				return n.exec(ctx, st.text, args...)
+			}))
 		default:
 			err = c.everywhere(ctx, s, st.text, args...)
 		}

@@ -12,13 +12,22 @@ import (
 
 // settle makes a batch that may have been cut off complete on every node.
 //
-// Nodes that replicate need nothing: Keeper takes a block's identity and its part in one step, so none is remembered that is not
-// there, and the batch that was sent again under its token has filled what was missing. (To compare would be wrong: a
-// replica that lags behind would be taken for one that lost rows.) Plain tables have to be compared one by one: the batch was
+// Where nodes replicate, one that lags behind must not be taken for one that lost rows: what is compared are replicas that have fetched everything. Keeper takes
+// a block's identity and its part in one step, so the events are there once the batch was sent again; but after a restore it is not sent, and a month of a rollup that was
+// made anew has forgotten the identities of its blocks, so that a batch sent again counts in it once more. Plain tables have to be compared one by one: the batch was
 // acknowledged, so every node answered, and each should have all that its shard has.
 func (c *cluster) settle(ctx context.Context, s *Store, b *event.Batch, input uint64) error {
 	if c.replicated {
-		return nil
+		if err := s.retry(ctx, "insert the rest of a batch", func() error {
+			if err := c.sync(ctx); err != nil {
+				return err
+			}
+			return s.insertMissing(ctx, b, input)
+		}); err != nil {
+			return err
+		}
+		_, err := c.repair(ctx, monthsOf(b))
+		return err
 	}
 	return s.retry(ctx, "complete a batch on every node", func() error {
 		have, err := c.have(ctx, b, input)
@@ -41,6 +50,44 @@ func (c *cluster) settle(ctx context.Context, s *Store, b *event.Batch, input ui
 		_, err = c.repair(ctx, monthsOf(b))
 		return err
 	})
+}
+
+// sync waits until the nodes that answer have fetched what the other replicas of their shard have. Of each shard one has to.
+func (c *cluster) sync(ctx context.Context) error {
+	synced := map[uint32]bool{}
+	var mu sync.Mutex
+	errs := eachNode(c.nodes, func(n *node) error {
+		err := n.store.syncReplica(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		synced[n.shard] = synced[n.shard] || err == nil
+		return err
+	})
+	for _, n := range c.nodes {
+		if !synced[n.shard] {
+			return oneLine(errs)
+		}
+	}
+	for _, err := range errs {
+		if !errors.Is(err, ErrUnavailable) { // A node that is away is asked for nothing either.
+			return err
+		}
+	}
+	return nil
+}
+
+// syncReplica waits until this node has fetched what the other replicas of its shard have. Where nothing replicates there is nothing to wait for.
+func (s *Store) syncReplica(ctx context.Context) error {
+	var names []string
+	err := s.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND startsWith(engine, 'Replicated')").Scan(&names)
+	ctx, cancel := inSilence(ctx)
+	defer cancel()
+	for _, name := range names {
+		if err := s.conn.Exec(ctx, "SYSTEM SYNC REPLICA "+quoted(name)+" LIGHTWEIGHT"); err != nil {
+			return fmt.Errorf("wait for the other replicas' rows of %s: %w", name, err)
+		}
+	}
+	return err //nolint:wrapcheck // Callers wrap it.
 }
 
 // have tells for every node which events of a batch it holds.

@@ -63,7 +63,7 @@ func (s *Store) lockSchema(ctx context.Context) (context.Context, *lock, error) 
 // the month that is replaced, time and again where batches follow one another.
 const rebuildPrefix = lockPrefix + "rebuild_"
 
-// closeGate keeps inserts away, and returns when those that run have ended.
+// closeGate keeps inserts away, and returns when those that run have ended and what they brought to another replica has been fetched.
 func (s *Store) closeGate(ctx context.Context) (context.Context, *lock, error) {
 	ctx, l, err := s.take(ctx, s.newLock(rebuildPrefix, "^"+rebuildPrefix))
 	if err != nil {
@@ -74,7 +74,9 @@ func (s *Store) closeGate(ctx context.Context) (context.Context, *lock, error) {
 		if err == nil && running > 0 {
 			err = pause(ctx, lockPoll)
 		} else if err == nil {
-			return ctx, l, nil
+			if err = s.syncReplica(ctx); err == nil {
+				return ctx, l, nil
+			}
 		}
 		if err != nil {
 			return nil, nil, errors.Join(err, l.release(ctx))

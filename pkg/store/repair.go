@@ -178,13 +178,23 @@ func (s *Store) standing(ctx context.Context) (now standing, err error) {
 	return now, err
 }
 
-// inserting is how many inserts run.
+// inserting is how many inserts run on this server or node, and on those that replicate with it.
 func (s *Store) inserting(ctx context.Context) (running uint64, err error) {
-	err = s.retry(ctx, "look for inserts", func() error {
-		return s.conn.QueryRow(ctx, `SELECT count() FROM system.processes
-			WHERE query_kind = 'Insert' AND (current_database = currentDatabase() OR NOT is_initial_query)`).Scan(&running)
-	})
+	err = s.retry(ctx, "look for inserts", func() error { running, err = s.insertingHere(ctx); return err })
+	for _, n := range s.peers {
+		there, failed := n.store.insertingHere(ctx)
+		if failed = n.store.explain(failed); failed != nil && !errors.Is(failed, ErrUnavailable) { // One that is away inserts nothing.
+			err = errors.Join(err, fmt.Errorf("node %s: %w", n, failed))
+		}
+		running += there
+	}
 	return running, err
+}
+
+func (s *Store) insertingHere(ctx context.Context) (running uint64, err error) {
+	err = s.conn.QueryRow(ctx, `SELECT count() FROM system.processes
+		WHERE query_kind = 'Insert' AND (current_database = currentDatabase() OR NOT is_initial_query)`).Scan(&running)
+	return running, err //nolint:wrapcheck // Callers wrap it.
 }
 
 // expired is the time before which events may be gone; zero if there is nothing yet to make them go.

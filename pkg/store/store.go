@@ -31,6 +31,7 @@ type Store struct {
 
 	cluster *cluster // nil: one server
 	suffix  string   // of the tables that hold rows, where the store is one node of a cluster
+	peers   []*node  // that have the same rows by way of Keeper, where the store is such a node
 
 	mu  sync.Mutex
 	cut map[string]bool // tokens of batches that an earlier process may have sent in part

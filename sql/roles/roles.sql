@@ -16,12 +16,14 @@ CREATE ROLE IF NOT EXISTS murmuration_loader;
 GRANT SELECT, SHOW, INSERT, CREATE TABLE, DROP TABLE, ALTER DELETE, ALTER MODIFY COMMENT ON * TO murmuration_loader;
 GRANT SELECT ON system.processes TO murmuration_loader;
 GRANT SELECT ON system.clusters TO murmuration_loader; -- with --cluster
+GRANT SYSTEM SYNC REPLICA ON * TO murmuration_loader; -- where Keeper replicates
 
 -- Owns the schema: migrations and retention. Make the database first, or let it.
 CREATE ROLE IF NOT EXISTS murmuration_owner;
 GRANT SELECT, SHOW, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE DICTIONARY, DROP TABLE, DROP VIEW, DROP DICTIONARY, TRUNCATE, OPTIMIZE, dictGet ON * TO murmuration_owner;
 GRANT SELECT ON system.processes TO murmuration_owner;
 GRANT SELECT ON system.clusters TO murmuration_owner; -- with --cluster
+GRANT SYSTEM SYNC REPLICA ON * TO murmuration_owner; -- where Keeper replicates
 GRANT SELECT ON system.parts TO murmuration_owner; -- how large the tiers of `loader retention` are
 
 -- `loader backup` and `loader restore`. To verify a backup (unless --no-verify) the user also needs to make and drop databases called NAME_verify_….

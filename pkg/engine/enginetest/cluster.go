@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -149,13 +150,18 @@ func givePassword(t testing.TB, dir, password string) {
 	}
 }
 
-// freePorts returns ports of loopback that nobody listens on. All are held until all are found, so that none comes twice.
+// freePorts returns ports of loopback that nobody listens on. All are held until all are found, so that none comes twice. They lie below those that the system
+// gives to whoever connects: an engine that is killed must find its port free when it comes back.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
+	const first, last = 10000, 32767
 	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", loopback(0)) //nolint:noctx // It listens at once.
+	for tries := 0; len(ports) < n; tries++ {
+		l, err := net.Listen("tcp", loopback(first+mathrand.IntN(last-first+1))) //nolint:noctx,gosec // It listens at once; any port will do.
 		if err != nil {
+			if tries < 1000 {
+				continue
+			}
 			t.Fatalf("enginetest: %v", err)
 		}
 		defer l.Close() //nolint:errcheck // Nothing was sent.

@@ -245,6 +245,36 @@ func (c *cluster) everywhere(ctx context.Context, s *Store, text string, args ..
 	return oneLine(eachNode(c.nodes, func(n *node) error { return n.exec(ctx, text, args...) }))
 }
 
+// checkBare refuses a cluster of which a node has lost the database, or never had it, while others hold it: what it is asked it would answer with nothing, and what
+// it lost only its operator can bring back. Nodes that do not answer are looked at when they do.
+func (c *cluster) checkBare(ctx context.Context, database string) error {
+	tables, begun := make([]uint64, len(c.nodes)), make([]uint64, len(c.nodes))
+	silent := make([]bool, len(c.nodes))
+	err := oneLine(eachNode(c.nodes, func(n *node) error {
+		i := slices.Index(c.nodes, n)
+		err := n.store.explain(n.store.conn.QueryRow(ctx, `SELECT countIf(name = 'events_local'), sumIf(ifNull(total_rows, 0), name = 'schema_migrations_local')
+			FROM system.tables WHERE database = currentDatabase()`).Scan(&tables[i], &begun[i]))
+		if silent[i] = errors.Is(err, ErrUnavailable); silent[i] || errors.Is(err, ErrNoDatabase) {
+			return nil
+		}
+		return err
+	}))
+	if err != nil || slices.Max(begun) == 0 { // A first migration that was cut off is gone on with.
+		return err
+	}
+	var bare []string
+	for i, n := range c.nodes {
+		if tables[i] == 0 && !silent[i] {
+			bare = append(bare, n.String())
+		}
+	}
+	if len(bare) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s holds nothing of %s, which other nodes have: bring its data directory back, or that of another replica of its shard, "+
+		"or restore a backup into a new database (docs/design/cluster.md)", ErrCluster, strings.Join(bare, ", "), database)
+}
+
 // rowHolders are the nodes that together hold every row, each as often as rows are written: all of them, or, where Keeper sends rows to the
 // other replicas of a shard, the first of each.
 func (c *cluster) rowHolders() []*node {

@@ -66,6 +66,7 @@ func TestCluster(t *testing.T) {
 		t.Run("what a node lost", func(t *testing.T) { whatANodeLost(t, s) })
 		t.Run("as if Keeper replicated", func(t *testing.T) { settledWhereNodesReplicate(t, s) })
 		t.Run("bad input", func(t *testing.T) { clusterBadInput(t, c, s) })
+		t.Run("a node that lost the database", func(t *testing.T) { nodeThatLostTheDatabase(t, c, s) })
 	})
 	dsn := os.Getenv(realClusterDSN)
 	if dsn == "" {
@@ -384,6 +385,16 @@ func settledWhereNodesReplicate(t *testing.T, s *Store) {
 	other := newTraffic(29).batch(600)
 	require.NoError(t, s.InsertEvents(t.Context(), other, 1, mark.Token))
 	assert.Equal(t, table(t, s, "SELECT count() FROM events"), table(t, s, "SELECT sum(events) FROM port_days"))
+}
+
+// nodeThatLostTheDatabase: it is named, and nothing is made that would answer for what is gone.
+func nodeThatLostTheDatabase(t *testing.T, c *enginetest.Cluster, s *Store) {
+	require.NoError(t, s.cluster.nodes[3].exec(t.Context(), "DROP DATABASE scan SYNC"))
+	for range 2 {
+		_, err := openWith(t, clusterOptions(c)).Migrate(t.Context()) // Opening makes the database, and no table.
+		require.ErrorIs(t, err, ErrCluster)
+		require.ErrorContains(t, err, s.cluster.nodes[3].String()+" holds nothing of scan")
+	}
 }
 
 func withoutCluster(s *Store) Options {

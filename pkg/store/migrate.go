@@ -51,6 +51,11 @@ func (s *Store) migrate(ctx context.Context, migrations []sql.Migration) (applie
 	if err := s.checkRestored(ctx); err != nil {
 		return nil, err
 	}
+	if s.cluster != nil {
+		if err := s.cluster.checkBare(ctx, s.opt.Database); err != nil {
+			return nil, err
+		}
+	}
 	pending, err := s.pending(ctx, migrations)
 	if err != nil || len(pending) == 0 {
 		return nil, err

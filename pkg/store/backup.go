@@ -77,7 +77,7 @@ type TableRows struct {
 
 // scratch says whether a table is one of those that come and go: locks, and rollups that are being rebuilt.
 func scratch(table string) bool {
-	return strings.HasPrefix(table, lockPrefix) || strings.Contains(table, "_rebuild_")
+	return strings.HasPrefix(table, lockPrefix) || strings.Contains(table, rebuildInfix)
 }
 
 // Contents counts every table that keeps data, by name; on a cluster, what the first replica of each shard has.
@@ -391,7 +391,7 @@ func (s *Store) restoreTables(ctx context.Context, from BackupPlace, database, a
 // first of each shard) takes the piece of its shard.
 func (s *Store) Restore(ctx context.Context, from BackupPlace, database string, want []TableRows, progress func(done, total uint64)) (err error) {
 	if !identifier.MatchString(database) {
-		return fmt.Errorf("database name %q: letters, digits and _ only", database)
+		return fmt.Errorf("database name %q: two or more letters, digits and _ only", database)
 	}
 	if s.cluster != nil && s.cluster.replicated && database != s.opt.Database {
 		return fmt.Errorf("%w: replicated tables have places in Keeper that are called after their database: restore %s under its own name", ErrCluster, database)

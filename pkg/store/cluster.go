@@ -275,6 +275,43 @@ func (c *cluster) checkBare(ctx context.Context, database string) error {
 		"or restore a backup into a new database (docs/design/cluster.md)", ErrCluster, strings.Join(bare, ", "), database)
 }
 
+// checkMacros refuses nodes that would replicate into one another, or not at all: the places of their tables in Keeper are named by macros of their own configuration, which
+// remote_servers knows nothing of.
+func (c *cluster) checkMacros(ctx context.Context) error {
+	if !c.replicated {
+		return nil
+	}
+	shards, replicas := make([]string, len(c.nodes)), make([]string, len(c.nodes))
+	err := oneLine(eachNode(c.nodes, func(n *node) error {
+		i := slices.Index(c.nodes, n)
+		err := n.store.explain(n.store.conn.QueryRow(ctx, "SELECT getMacro('shard'), getMacro('replica')").Scan(&shards[i], &replicas[i]))
+		if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNoDatabase) { // Nothing is made there now.
+			return nil
+		}
+		return err
+	}))
+	if err != nil {
+		return err
+	}
+	return compareMacros(c.nodes, shards, replicas)
+}
+
+// compareMacros holds the macros of nodes, "" where they are not known, against the places of the nodes in the cluster.
+func compareMacros(nodes []*node, shards, replicas []string) error {
+	for i, a := range nodes {
+		for k, b := range nodes[:i] {
+			switch known := shards[i] != "" && shards[k] != ""; {
+			case !known:
+			case (a.shard == b.shard) != (shards[i] == shards[k]):
+				return fmt.Errorf("%w: the macro shard is %q on %s and %q on %s: it must be the same on the replicas of a shard and another on every other", ErrCluster, shards[i], a, shards[k], b)
+			case a.shard == b.shard && replicas[i] == replicas[k]:
+				return fmt.Errorf("%w: the macro replica is %q on %s and on %s: it must be another on each", ErrCluster, replicas[i], a, b)
+			}
+		}
+	}
+	return nil
+}
+
 // rowHolders are the nodes that together hold every row, each as often as rows are written: all of them, or, where Keeper sends rows to the
 // other replicas of a shard, the first of each.
 func (c *cluster) rowHolders() []*node {

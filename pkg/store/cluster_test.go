@@ -397,6 +397,29 @@ func nodeThatLostTheDatabase(t *testing.T, c *enginetest.Cluster, s *Store) {
 	}
 }
 
+// Macros that would put the rows of two shards into one place, or two replicas, are refused before anything is made.
+func TestMacrosOfNodes(t *testing.T) {
+	nodes := []*node{{shard: 1, replica: 1, addr: "a:1"}, {shard: 1, replica: 2, addr: "b:1"}, {shard: 2, replica: 1, addr: "c:1"}}
+	for _, c := range []struct {
+		shards, replicas []string
+		says             string
+	}{
+		{[]string{"01", "01", "02"}, []string{"a", "b", "a"}, ""},
+		{[]string{"01", "", "02"}, []string{"a", "", "a"}, ""},
+		{[]string{"01", "01", "01"}, []string{"a", "b", "c"}, `the macro shard is "01" on c:1`},
+		{[]string{"01", "02", "03"}, []string{"a", "b", "c"}, `the macro shard is "02" on b:1`},
+		{[]string{"01", "01", "02"}, []string{"a", "a", "b"}, `the macro replica is "a" on b:1`},
+	} {
+		err := compareMacros(nodes, c.shards, c.replicas)
+		if c.says == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorIs(t, err, ErrCluster)
+		assert.ErrorContains(t, err, c.says)
+	}
+}
+
 func withoutCluster(s *Store) Options {
 	o := s.opt
 	o.Cluster, o.CreateDatabase = "", false

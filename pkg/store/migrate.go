@@ -52,7 +52,7 @@ func (s *Store) migrate(ctx context.Context, migrations []sql.Migration) (applie
 		return nil, err
 	}
 	if s.cluster != nil {
-		if err := s.cluster.checkBare(ctx, s.opt.Database); err != nil {
+		if err := errors.Join(s.cluster.checkBare(ctx, s.opt.Database), s.cluster.checkMacros(ctx)); err != nil {
 			return nil, err
 		}
 	}

@@ -403,7 +403,10 @@ func (s *Store) rebuildLocked(ctx context.Context, rollup string, month uint32) 
 			err = releaseErr
 		}
 	}()
-	state, scratch := rollup+"_state"+s.suffix, rollup+"_rebuild_"+strings.ToLower(rand.Text())
+	if err := s.dropScratch(ctx, rollup); err != nil {
+		return err
+	}
+	state, scratch := rollup+"_state"+s.suffix, rollup+rebuildInfix+strings.ToLower(rand.Text())
 	var feed, engine string
 	if err := s.conn.QueryRow(ctx, `SELECT anyIf(as_select, name = {feed:String}), anyIf(engine_full, name = {state:String}) FROM system.tables
 		WHERE database = currentDatabase()`, clickhouse.Named("feed", rollup+"_feed"), clickhouse.Named("state", state)).Scan(&feed, &engine); err != nil {
@@ -434,6 +437,24 @@ func (s *Store) rebuildLocked(ctx context.Context, rollup string, month uint32) 
 		return s.ddl(ctx, fmt.Sprintf("ALTER TABLE %s DROP PARTITION ID '%d'", state, month))
 	}
 	return s.ddl(ctx, fmt.Sprintf("ALTER TABLE %s REPLACE PARTITION ID '%d' FROM %s", state, month, scratch))
+}
+
+// rebuildInfix stands between the name of a rollup and the random part of the name of the table in which a month of it is made.
+const rebuildInfix = "_rebuild_"
+
+// dropScratch drops the tables of rebuilds that were killed. Who holds the lock of the schema has none but its own.
+func (s *Store) dropScratch(ctx context.Context, rollup string) error {
+	var names []string
+	if err := s.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND startsWith(name, {prefix:String})",
+		clickhouse.Named("prefix", rollup+rebuildInfix)).Scan(&names); err != nil {
+		return fmt.Errorf("look for what rebuilds left: %w", err)
+	}
+	for _, name := range names {
+		if err := s.ddl(ctx, "DROP TABLE IF EXISTS "+quoted(name)+" SYNC"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unreplicated makes an engine that of a table beside others: a second replicated one would claim the first one's place in Keeper.

@@ -85,6 +85,7 @@ func TestRepair(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, made)
 
+	require.NoError(t, s.ddl(t.Context(), "CREATE TABLE port_hours_rebuild_left AS port_hours_state ENGINE = MergeTree ORDER BY hour")) // by one that was killed
 	require.NoError(t, s.ddl(t.Context(), "TRUNCATE TABLE port_hours_state"))
 	require.NoError(t, s.ddl(t.Context(), "ALTER TABLE footprints_state DROP PARTITION ID '202603'"))
 	require.NoError(t, s.ddl(t.Context(), "INSERT INTO target_days_state SELECT * FROM target_days_state WHERE day < '2026-02-01'"))
@@ -94,6 +95,7 @@ func TestRepair(t *testing.T) {
 		"port_hours 202601", "target_days 202601", "port_hours 202602", "port_hours 202603", "footprints 202603", "port_hours 202604",
 	}, made)
 	assert.Equal(t, want, contents(t, s))
+	assert.Equal(t, "0\n", table(t, s, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND position(name, '_rebuild_') > 0"))
 }
 
 // What comes in while a month is made anew is not lost with the month that is replaced.

@@ -64,7 +64,7 @@ func (s *Store) settled(token string) {
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o.fill()
 	if !identifier.MatchString(o.Database) {
-		return nil, fmt.Errorf("%w: database name %q: letters, digits and _ only", ErrDSN, o.Database)
+		return nil, fmt.Errorf("%w: database name %q: two or more letters, digits and _ only", ErrDSN, o.Database)
 	}
 	s := &Store{opt: o, log: o.Logger}
 	err := s.open(ctx, false)
@@ -150,7 +150,8 @@ func (s *Store) Close() error {
 // Database returns the name of the database.
 func (s *Store) Database() string { return s.opt.Database }
 
-var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+// identifier: of two letters at least, since the views call tables by single ones, and ClickHouse takes such a name for the database where it can.
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]+$`)
 
 func (s *Store) connect(database string) error {
 	method := map[Compression]clickhouse.CompressionMethod{

@@ -33,7 +33,7 @@ func exportCommand(env environment) *cli.Command {
 					}
 					return nil
 				}},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it takes its name when it is whole; without it, standard output"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it takes its name when it is whole; without it, or as -, standard output"},
 			&cli.StringFlag{Name: "window", Value: "all", Usage: "how far back to go: 90d, 12h, 2w, or all"},
 			timeFlag("at", "`TIME` at which the window ends; without it, the newest event"),
 			&cli.StringFlag{Name: "sensor", Usage: "only what this sensor saw"},
@@ -41,7 +41,9 @@ func exportCommand(env environment) *cli.Command {
 			&cli.IntFlag{Name: "port", Value: -1, Usage: "only to this destination port", DefaultText: "all"},
 			&cli.StringFlag{Name: "source", Usage: "only from sources in this `PREFIX`"},
 		),
-		Action: func(c *cli.Context) error { return runExport(c, env) },
+		Action: func(c *cli.Context) error {
+			return whenInterrupted(runExport(c, env), "what was exported is not whole: run the same command again to begin anew")
+		},
 	}
 }
 
@@ -50,13 +52,16 @@ func runExport(c *cli.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	if f, ok := env.stdout.(*os.File); ok && c.String("output") == "" && o.Format == store.FormatParquet && term.IsTerminal(int(f.Fd())) {
+	path, err := exportPath(c)
+	if err != nil {
+		return err
+	}
+	if f, ok := env.stdout.(*os.File); ok && path == "" && o.Format == store.FormatParquet && term.IsTerminal(int(f.Fd())) {
 		return usagef("Parquet is not for a terminal: give --output FILE, or lead standard output elsewhere")
 	}
-	return withStore(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
+	return withData(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
 		progress := newStages(env.stderr)
 		o.Progress = func(done, total uint64) { progress.show("exporting "+o.What, done, total, "rows") }
-		path := c.String("output")
 		var r export.Report
 		var err error
 		if path == "" {
@@ -71,6 +76,19 @@ func runExport(c *cli.Context, env environment) error {
 		fmt.Fprintf(env.stderr, "%s: %s, %s bytes\n", path, count(int(r.Rows), "row"), thousands(uint64(r.Bytes))) //nolint:gosec // Counts.
 		return nil
 	})
+}
+
+// exportPath is the file to write, "" for standard output.
+func exportPath(c *cli.Context) (string, error) {
+	switch path := c.String("output"); {
+	case path == "" && c.IsSet("output"):
+		return "", usagef("--output takes the name of a file, or - for standard output, not \"\"")
+	case path == "-" || path == "/dev/stdout":
+		// By its name it would be replaced where it is a file.
+		return "", nil
+	default:
+		return path, nil
+	}
 }
 
 // exportOptions reads the command line.
@@ -90,7 +108,7 @@ func exportOptions(c *cli.Context) (o export.Options, err error) {
 	if kinds := slices.Sorted(maps.Values(event.Kinds())); o.Kind != "" && !slices.Contains(kinds, o.Kind) {
 		return o, usagef("there is no kind %q%s", o.Kind, nearest.Hint(o.Kind, kinds))
 	}
-	if o.Port < -1 || o.Port > 65535 {
+	if c.IsSet("port") && (o.Port < 0 || o.Port > 65535) {
 		return o, usagef("--port takes 0 to 65535, not %d", o.Port)
 	}
 	if o.Window, err = parseWindow(c.String("window")); err != nil {

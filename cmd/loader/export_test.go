@@ -29,6 +29,13 @@ func TestExport(t *testing.T) {
 	r = loader(t, "", "export", "events", "-o", filepath.Dir(path), "--dsn", dsn)
 	require.Equal(t, exitFailed, r.code, r.stderr)
 	require.Contains(t, r.stderr, "this is a directory: name a file in it")
+	for _, stdout := range []string{"-", "/dev/stdout"} {
+		r = loader(t, "", "export", "campaigns", "--format", "json", "-o", stdout, "--dsn", dsn)
+		require.Zero(t, r.code, r.stderr)
+		require.Contains(t, r.stdout, `"campaign":"c-`)
+		require.Contains(t, r.stderr, "standard output: ")
+	}
+	require.NoFileExists(t, "-")
 	for _, tc := range []struct{ args, says string }{
 		{"export events --windw 3d", `loader export has no flag --windw, did you mean "window"?`},
 		{"export", "takes one of events"},
@@ -36,6 +43,8 @@ func TestExport(t *testing.T) {
 		{"export events --format xml", "--format takes parquet, csv or json here"},
 		{"export events --kind scam", `did you mean "scan"?`},
 		{"export events --port 70000", "--port takes 0 to 65535"},
+		{"export events --port -1", "--port takes 0 to 65535, not -1"},
+		{"export events --output=", "--output takes the name of a file, or - for standard output"},
 		{"export events --source ten", `"ten" is not a prefix`},
 		{"export events --window 3y", "--window takes"},
 		{"export campaigns --port 80", "--port does not go with campaigns"},

@@ -41,7 +41,11 @@ func run(ctx context.Context, args []string, env environment) int {
 	case err == nil:
 		return 0
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintln(env.stderr, "loader: interrupted; what was done is kept, run the same command again for the rest")
+		says := "what was done is kept, run the same command again for the rest"
+		if own := new(interrupted); errors.As(err, own) {
+			says = own.says
+		}
+		fmt.Fprintln(env.stderr, "loader: interrupted; "+says)
 		return exitInterrupted
 	case errors.As(err, new(usageError)):
 		fmt.Fprintf(env.stderr, "loader: %v\n", err)

@@ -10,17 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// isArchive says whether a name asks for one file instead of a directory.
-func isArchive(name string) bool {
-	return strings.HasSuffix(name, ".tar") || strings.HasSuffix(name, ".tar.zst")
-}
-
 // pack makes one file of a directory: it takes the name target when it is whole and on disk.
-func pack(ctx context.Context, dir, target string, progress func(done, total uint64)) (err error) {
+func pack(ctx context.Context, dir string, target place, progress func(done, total uint64)) (err error) {
 	part := dir + ".file"
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -32,7 +28,7 @@ func pack(ctx context.Context, dir, target string, progress func(done, total uin
 		}
 	}()
 	var out io.WriteCloser = nopCloser{f}
-	if strings.HasSuffix(target, ".zst") {
+	if strings.HasSuffix(target.path, ".zst") {
 		// The data is compressed already: what is left to gain are headers and the small files.
 		if out, err = zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedFastest)); err != nil {
 			return errors.Join(err, f.Close())
@@ -45,7 +41,11 @@ func pack(ctx context.Context, dir, target string, progress func(done, total uin
 		return err
 	}
 	// A link, not a rename: it fails where the name was taken meanwhile.
-	if err := os.Link(part, target); err != nil {
+	err = os.Link(part, target.path)
+	if errors.Is(err, fs.ErrExist) {
+		return target.takenMeanwhile()
+	}
+	if err != nil {
 		return err //nolint:wrapcheck // The caller says where.
 	}
 	return os.Remove(part) //nolint:wrapcheck // The caller says where.
@@ -97,62 +97,90 @@ func eachFile(dir string, visit func(path string, info fs.FileInfo) error) error
 	})
 }
 
-// unpack takes an archive apart into a new directory below parent, which the caller removes.
-func unpack(ctx context.Context, archive, parent string, progress func(done, total uint64)) (dir string, err error) {
+// unpack takes an archive apart into a directory that it makes. What is wrong with the archive wraps ErrDamaged; what else goes wrong does so where
+// it is unpacked to.
+func unpack(ctx context.Context, archive, dir string, progress func(done, total uint64)) error {
 	f, err := os.Open(archive)
 	if err != nil {
-		return "", err //nolint:wrapcheck // The caller says where.
+		return explain(archive, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", err //nolint:wrapcheck // The caller says where.
+		return explain(archive, err)
 	}
-	if dir, err = os.MkdirTemp(parent, "unpacked-"); err != nil {
-		return "", err //nolint:wrapcheck // The caller says where.
-	}
-	defer func() {
-		if err != nil {
-			_ = os.RemoveAll(dir)
-		}
-	}()
-	raw := &counter{r: f}
+	raw := &counter{ctx: ctx, r: f, progress: func(n int64) { progress(uint64(n), uint64(max(info.Size(), n, 1))) }} //nolint:gosec // Sizes of files.
 	var in io.Reader = raw
 	if strings.HasSuffix(archive, ".zst") {
 		z, err := zstd.NewReader(raw)
 		if err != nil {
-			return "", err //nolint:wrapcheck // The caller says where.
+			return explain(archive, err)
 		}
 		defer z.Close()
 		in = z
+	}
+	err = extractAll(in, dir)
+	var toDisk *fs.PathError
+	switch cause := context.Cause(ctx); {
+	case err == nil:
+		return nil
+	case cause != nil:
+		return cause
+	case errors.As(err, &toDisk) && toDisk.Path != archive:
+		return noRoom(archive, dir, err)
+	}
+	guess := ""
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		guess = " (was it cut off?)"
+	}
+	return fmt.Errorf("%w %s: %w: it cannot be unpacked to its end%s: %w", ErrPlace, archive, ErrDamaged, guess, err)
+}
+
+// noRoom says that an archive could not be unpacked for want of something where it is unpacked to.
+func noRoom(archive, dir string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w %s: there is no room to unpack it in %s: free some there: %w", ErrPlace, archive, dir, err)
+	}
+	return fmt.Errorf("%w %s: it cannot be unpacked in %s: %w", ErrPlace, archive, dir, err)
+}
+
+// extractAll writes the files of an archive below dir.
+func extractAll(in io.Reader, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err //nolint:wrapcheck // The caller says where.
 	}
 	t := tar.NewReader(in)
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			return dir, nil
-		}
-		if err == nil {
-			err = context.Cause(ctx)
+			// Behind the last file of a tar stands the checksum of its compression, and nobody else reads as far.
+			_, err = io.Copy(io.Discard, in)
+			return err //nolint:wrapcheck // The caller says where.
 		}
 		if err == nil {
 			err = extract(t, h, dir)
 		}
 		if err != nil {
-			return "", fmt.Errorf("it cannot be unpacked (was it cut off?): %w", err)
+			return err
 		}
-		progress(uint64(raw.n), uint64(max(info.Size(), 1))) //nolint:gosec // Sizes of files.
 	}
 }
 
+// counter reads on for as long as the context lasts and tells how far it is.
 type counter struct {
-	r io.Reader
-	n int64
+	ctx      context.Context
+	r        io.Reader
+	n        int64
+	progress func(n int64)
 }
 
 func (c *counter) Read(p []byte) (int, error) {
+	if cause := context.Cause(c.ctx); cause != nil {
+		return 0, cause
+	}
 	n, err := c.r.Read(p)
 	c.n += int64(n)
+	c.progress(c.n)
 	return n, err //nolint:wrapcheck // A reader passes io.EOF on.
 }
 

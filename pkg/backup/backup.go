@@ -12,15 +12,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"murmuration/pkg/store"
 )
 
 // ErrPlace is wrapped by errors about the files and directories that backups are in.
 var ErrPlace = errors.New("backup")
+
+// ErrDamaged is wrapped by errors about a backup that is not what it was when it was written.
+var ErrDamaged = errors.New("it is damaged")
 
 // manifestName is the file beside ClickHouse's own in the directory of a backup.
 const manifestName = "murmuration.json"
@@ -79,11 +85,9 @@ func Create(ctx context.Context, st *store.Store, target string, o Options) (*Ma
 	if o.Engine == "" {
 		return m, m.createOnServer(ctx, st, target, o)
 	}
-	target, err := filepath.Abs(target)
+	sweep(o.Engine)
+	to, err := findPlace(target)
 	if err != nil {
-		return nil, fmt.Errorf("%w %s: %w", ErrPlace, target, err)
-	}
-	if err := checkFree(target); err != nil {
 		return nil, err
 	}
 	l := links{engine: o.Engine}
@@ -92,60 +96,22 @@ func Create(ctx context.Context, st *store.Store, target string, o Options) (*Ma
 	if err != nil {
 		return nil, err
 	}
-	part := fmt.Sprintf("%s.part-%s", target, m.ID)
+	part := fmt.Sprintf("%s.part-%s", to.path, m.ID)
 	defer os.RemoveAll(part) //nolint:errcheck // After the rename there is nothing; before it the error is already known.
 	if err := m.write(ctx, st, &l, part, base, o); err != nil {
 		return nil, explain(target, err)
 	}
-	if isArchive(target) {
-		return m, explain(target, pack(ctx, part, target, o.stage("packing")))
+	if to.archive {
+		err = pack(ctx, part, to, o.stage("packing"))
+	} else {
+		err = to.take(part)
 	}
-	return m, explain(target, takeName(part, target))
-}
-
-// takeName gives a whole backup its name. An empty directory that has it makes way; one that is not empty by now does not.
-func takeName(part, target string) error {
-	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err //nolint:wrapcheck // The caller says where.
-	}
-	return os.Rename(part, target) //nolint:wrapcheck // The caller says where.
-}
-
-// checkFree refuses a name that is taken; an empty directory is not.
-func checkFree(target string) error {
-	entries, err := os.ReadDir(target)
-	switch {
-	case err == nil && len(entries) == 0 && !isArchive(target):
-		return nil
-	case err == nil || errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("%w %s: there is something of that name, and a backup replaces nothing: give another name", ErrPlace, target)
-	case !errors.Is(err, fs.ErrNotExist):
-		return explain(target, err)
-	}
-	if _, err := os.Stat(filepath.Dir(target)); err != nil {
-		return explain(filepath.Dir(target), err)
-	}
-	return nil
-}
-
-// explain says what went wrong with a place.
-func explain(path string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.ENOSPC):
-		return fmt.Errorf("%w %s: no room is left there: %w", ErrPlace, path, err)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w %s: no permission: choose a place that this user may write to: %w", ErrPlace, path, err)
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w %s: there is no such directory or file", ErrPlace, path)
-	}
-	return fmt.Errorf("%w %s: %w", ErrPlace, path, err)
+	return m, explain(target, err)
 }
 
 // write has the engine write into the directory part, which it makes, verifies the result and puts the manifest there.
 func (m *Manifest) write(ctx context.Context, st *store.Store, l *links, part string, base *store.BackupPlace, o Options) error {
-	place, err := l.add(m.ID, part)
+	link, err := l.add(m.ID, part)
 	if err != nil {
 		return err
 	}
@@ -153,7 +119,7 @@ func (m *Manifest) write(ctx context.Context, st *store.Store, l *links, part st
 		if err := os.Mkdir(part, 0o700); err != nil {
 			return err //nolint:wrapcheck // The caller says where.
 		}
-		m.Tables, err = st.Backup(ctx, place, base, o.stage("writing the backup"))
+		m.Tables, err = st.Backup(ctx, link, base, o.stage("writing the backup"))
 		if !errors.Is(err, store.ErrMoving) || try == tries {
 			break
 		}
@@ -161,17 +127,29 @@ func (m *Manifest) write(ctx context.Context, st *store.Store, l *links, part st
 			return err //nolint:wrapcheck // The caller says where.
 		}
 	}
+	if errors.Is(err, store.ErrDiskFull) && strings.Contains(err.Error(), link.Name) {
+		return syscall.ENOSPC // The engine wrote there through the link, and not to a disk of its own.
+	}
 	if err == nil && !o.NoVerify {
-		err = st.VerifyBackup(ctx, place, m.Tables, o.stage("verifying"))
+		err = verify(ctx, st, link, m.Tables, o)
 	}
 	if err != nil {
-		return err //nolint:wrapcheck // It is a sentence.
+		return inOneLine(err)
 	}
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err //nolint:wrapcheck // Only plain values are in it.
 	}
 	return writeFile(filepath.Join(part, manifestName), append(text, '\n'))
+}
+
+// verify restores a backup beside the data.
+func verify(ctx context.Context, st *store.Store, link store.BackupPlace, want []store.TableRows, o Options) error {
+	err := st.VerifyBackup(ctx, link, want, o.stage("verifying"))
+	if errors.Is(err, store.ErrDiskFull) {
+		return fmt.Errorf("to verify it takes as much room beside the data (%s) as the data; --no-verify leaves it out: %w", filepath.Dir(o.Engine), err)
+	}
+	return err //nolint:wrapcheck // It is a sentence.
 }
 
 // writeFile writes a file that is on disk when it returns.
@@ -201,8 +179,11 @@ func (m *Manifest) findBase(l *links, bases []string) (*store.BackupPlace, error
 		return nil, err
 	}
 	m.Base = &Base{ID: b.ID, Path: path}
-	place, err := l.chain(b, path, nil)
-	return &place, err
+	link, err := l.chain(b, path, path, nil)
+	if errors.Is(err, errNoBase) {
+		return nil, fmt.Errorf("%w: bring it back there, or make a full backup, without --base", err)
+	}
+	return &link, err
 }
 
 func (m *Manifest) createOnServer(ctx context.Context, st *store.Store, target string, o Options) error {
@@ -232,17 +213,24 @@ func readManifest(dir string) (*Manifest, error) {
 		}
 		return nil, fmt.Errorf("%w %s: it has no %s, so it is no backup of `loader backup`", ErrPlace, dir, manifestName)
 	}
-	if errors.Is(err, syscall.ENOTDIR) {
+	if errors.Is(err, syscall.ENOTDIR) && isArchive(dir) {
 		return nil, fmt.Errorf("%w %s: an increment builds on the directory of a backup: unpack the archive first", ErrPlace, dir)
+	}
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, noBackup(dir)
 	}
 	if err != nil {
 		return nil, explain(dir, err)
 	}
 	m := new(Manifest)
 	if err := json.Unmarshal(text, m); err != nil || m.ID == "" || strings.ContainsAny(m.ID, "/.") || m.Database == "" || len(m.Tables) == 0 {
-		return nil, fmt.Errorf("%w %s: its %s is damaged", ErrPlace, dir, manifestName)
+		return nil, fmt.Errorf("%w %s: %w: its %s cannot be read", ErrPlace, dir, ErrDamaged, manifestName)
 	}
 	return m, nil
+}
+
+func noBackup(path string) error {
+	return fmt.Errorf("%w %s: this is no backup: one is a directory, or a file whose name ends in .tar or .tar.zst", ErrPlace, path)
 }
 
 // Restore brings a backup that Create made into the store, whose database must hold nothing.
@@ -253,42 +241,125 @@ func Restore(ctx context.Context, st *store.Store, source string, o Options) (*M
 			m.Database = st.Database()
 		}
 		if err := st.Restore(ctx, store.BackupPlace{Disk: o.Disk, Name: source}, m.Database, nil, o.stage("restoring")); err != nil {
-			return nil, err //nolint:wrapcheck // It is a sentence.
+			return nil, inOneLine(err)
 		}
 		var err error
 		m.Tables, err = st.Contents(ctx)
 		return m, err //nolint:wrapcheck // It is a sentence.
 	}
-	dir, err := filepath.Abs(source)
+	source, err := filepath.Abs(source)
 	if err != nil {
 		return nil, explain(source, err)
 	}
-	if isArchive(dir) {
-		unpacked, err := unpack(ctx, dir, o.Engine, o.stage("unpacking"))
-		if err != nil {
-			return nil, explain(dir, err)
-		}
-		defer os.RemoveAll(unpacked) //nolint:errcheck // It lies in the engine's own directory.
-		if _, err := os.Stat(filepath.Join(unpacked, manifestName)); err != nil {
-			// It is the last file of an archive, and an archive may be cut between two files.
-			return nil, fmt.Errorf("%w %s: it holds no %s: was it cut off, or is it no backup of `loader backup`?", ErrPlace, dir, manifestName)
-		}
-		dir = unpacked
+	sweep(o.Engine)
+	dir, remove, err := opened(ctx, source, o)
+	if err != nil {
+		return nil, err
 	}
+	defer remove()
 	m, err := readManifest(dir)
 	if err != nil {
 		return nil, err
 	}
 	l := links{engine: o.Engine}
 	defer l.remove()
-	place, err := l.chain(m, dir, o.Bases)
+	link, err := l.chain(m, source, dir, o.Bases)
+	if errors.Is(err, errNoBase) {
+		return nil, fmt.Errorf("%w: name the directory where it is now with --base", err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := st.Restore(ctx, place, m.Database, m.Tables, o.stage("restoring")); err != nil {
-		return nil, err //nolint:wrapcheck // It is a sentence.
+	if err := st.Restore(ctx, link, m.Database, m.Tables, o.stage("restoring")); err != nil {
+		return nil, m.judge(source, err)
 	}
 	return m, nil
+}
+
+// opened is the directory of a backup: its own, or one that its archive is unpacked to, which remove removes.
+func opened(ctx context.Context, source string, o Options) (dir string, remove func(), err error) {
+	info, err := os.Stat(source)
+	switch {
+	case err != nil:
+		return "", nil, explain(source, err)
+	case info.IsDir():
+		return source, func() {}, nil
+	case !isArchive(source) || !info.Mode().IsRegular():
+		return "", nil, noBackup(source)
+	}
+	r, err := newRoom(o.Engine)
+	if err != nil {
+		return "", nil, noRoom(source, o.Engine, err)
+	}
+	if err = unpack(ctx, source, r.path(), o.stage("unpacking")); err == nil {
+		// It is the last file of an archive, and an archive may be cut between two files.
+		if _, statErr := os.Stat(filepath.Join(r.path(), manifestName)); statErr != nil {
+			err = fmt.Errorf("%w %s: it holds no %s: was it cut off, or is it no backup of `loader backup`?", ErrPlace, source, manifestName)
+		}
+	}
+	if err != nil {
+		r.remove()
+		return "", nil, err
+	}
+	return r.path(), r.remove, nil
+}
+
+// judge says of a restore that failed whether that is the backup's fault. Of what the engine says the first line is enough: the others describe a part.
+func (m *Manifest) judge(source string, err error) error {
+	err = inOneLine(err)
+	if !errors.Is(err, store.ErrBackup) && !tellsDamage(err) {
+		return err
+	}
+	if m.Base != nil {
+		return fmt.Errorf("%w %s: %w, or what it builds on is: %w", ErrPlace, source, ErrDamaged, err)
+	}
+	return fmt.Errorf("%w %s: %w: %w", ErrPlace, source, ErrDamaged, err)
+}
+
+// Codes of ClickHouse's exceptions, from src/Common/ErrorCodes.cpp.
+const (
+	codeCannotReadAll       = 33
+	codeChecksum            = 40
+	codeNoFile              = 107
+	codeNoFileInPart        = 226
+	codeOtherFileInPart     = 227
+	codeSizeInPart          = 228
+	codeCorrupted           = 246
+	codeCannotDecompress    = 271
+	codeBackupNotFound      = 599
+	codeBackupDamaged       = 601
+	codeBackupEntryNotFound = 605
+	codeXML                 = 1000 // an exception of the library that, among others, reads a backup's list of files
+	codeStandard            = 1001 // an exception of the C++ library, such as one of its file system
+)
+
+// tellsDamage says whether the engine's complaint is about the files of a backup: what is missing, shorter or other than was written.
+func tellsDamage(err error) bool {
+	var ex *clickhouse.Exception
+	if !errors.As(err, &ex) || errors.Is(err, store.ErrDiskFull) {
+		return false
+	}
+	codes := []int32{codeCannotReadAll, codeChecksum, codeNoFile, codeNoFileInPart, codeOtherFileInPart, codeSizeInPart, codeCorrupted, codeCannotDecompress,
+		codeBackupNotFound, codeBackupDamaged, codeBackupEntryNotFound, codeXML}
+	return slices.Contains(codes, ex.Code) || ex.Code == codeStandard && strings.Contains(ex.Message, "No such file")
+}
+
+// oneLine is an error of which only the first line is printed.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	line, _, _ := strings.Cut(e.error.Error(), "\n")
+	return line
+}
+
+func (e oneLine) Unwrap() error { return e.error }
+
+// inOneLine shortens what the engine says, which goes on over many lines.
+func inOneLine(err error) error {
+	if errors.As(err, new(*clickhouse.Exception)) {
+		return oneLine{err}
+	}
+	return err
 }
 
 // links are symbolic links in the engine's directory for backups that lead to where they really are. An increment names its base by
@@ -317,28 +388,34 @@ func (l *links) remove() {
 	}
 }
 
-// chain makes a backup and all that it builds on known to the engine. moved are directories to look for bases in the first place.
-func (l *links) chain(m *Manifest, path string, moved []string) (store.BackupPlace, error) {
-	place, err := l.add(m.ID, path)
+// errNoBase is wrapped where what an increment builds on is not found.
+var errNoBase = errors.New("is not there")
+
+// chain makes a backup, which is called name and lies in dir, and all that it builds on known to the engine. moved are directories to look for
+// bases in the first place.
+func (l *links) chain(m *Manifest, name, dir string, moved []string) (store.BackupPlace, error) {
+	link, err := l.add(m.ID, dir)
 	for b := m.Base; err == nil && b != nil; {
-		var at string
-		var base *Manifest
-		if at, base, err = b.find(moved); err == nil {
-			_, err = l.add(base.ID, at)
-			b = base.Base
+		at, base, found := b.find(moved)
+		if !found {
+			return link, fmt.Errorf("%w %s: it is an increment of the backup that was at %s and %w", ErrPlace, name, b.Path, errNoBase)
 		}
+		_, err = l.add(base.ID, at)
+		b, name = base.Base, at
 	}
-	return place, err
+	return link, err
 }
 
 // find looks for a base among the directories that were named, and then where it was.
-func (b *Base) find(moved []string) (string, *Manifest, error) {
+func (b *Base) find(moved []string) (path string, m *Manifest, found bool) {
 	for _, dir := range append(moved[:len(moved):len(moved)], b.Path) {
-		m, err := readManifest(dir)
-		if err == nil && m.ID == b.ID {
-			abs, err := filepath.Abs(dir)
-			return abs, m, explain(dir, err)
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			continue
+		}
+		if m, err := readManifest(abs); err == nil && m.ID == b.ID {
+			return abs, m, true
 		}
 	}
-	return "", nil, fmt.Errorf("%w: it is an increment of the backup that was at %s and is not there: name its directory with --base", ErrPlace, b.Path)
+	return "", nil, false
 }

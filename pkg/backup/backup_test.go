@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,7 +171,14 @@ func TestIncrements(t *testing.T) {
 	require.NoError(t, os.Rename(at("full"), at("elsewhere")))
 	other := unmigrated(t)
 	_, err = Restore(t.Context(), other, at("one"), options(t))
-	require.ErrorContains(t, err, "increment of the backup that was at "+at("full"))
+	require.ErrorContains(t, err, at("one")+": it is an increment of the backup that was at "+at("full"))
+	require.ErrorContains(t, err, "name the directory where it is now with --base")
+	o = options(t)
+	o.Bases = []string{at("one")}
+	_, err = Create(t.Context(), st, at("three"), o)
+	require.ErrorContains(t, err, at("one")+": it is an increment of the backup that was at "+at("full"))
+	require.ErrorContains(t, err, "make a full backup, without --base", "--base names what to build on, and not what that builds on")
+	require.NoDirExists(t, at("three"))
 	o = options(t)
 	o.Bases = []string{at("elsewhere")}
 	_, err = Restore(t.Context(), other, at("one"), o)
@@ -261,11 +270,103 @@ func TestNoRoom(t *testing.T) {
 		return
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	_, err := Create(t.Context(), st, filepath.Join(dir, "b"), options(t))
-	require.ErrorIs(t, err, store.ErrDiskFull)
+	target := filepath.Join(dir, "b")
+	_, err := Create(t.Context(), st, target, options(t))
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.ErrorContains(t, err, target+": no room is left there")
+	require.NotContains(t, err.Error(), "ClickHouse", "it is not its disk that is full")
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	assert.Empty(t, left)
+
+	_, err = Create(t.Context(), st, dir, options(t))
+	require.ErrorContains(t, err, "a file system is mounted there")
+	archive := filepath.Join(t.TempDir(), "b.tar.zst")
+	o := options(t)
+	o.NoVerify = true
+	_, err = Create(t.Context(), st, archive, o)
+	require.NoError(t, err)
+	o.Engine = dir
+	_, err = Restore(t.Context(), unmigrated(t), archive, o)
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.ErrorContains(t, err, archive+": there is no room to unpack it in "+dir)
+	require.NotContains(t, err.Error(), "cut off")
+	left, err = os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left, "what was unpacked goes")
+
+	require.NoError(t, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	_, err = Create(t.Context(), st, target, options(t))
+	require.ErrorContains(t, err, target+": the file system there is read-only")
+}
+
+// Whatever appears under the name while a backup is written stays, and the backup says so.
+func TestNameTakenMeanwhile(t *testing.T) {
+	st, dir := open(t), t.TempDir()
+	loadCapture(t, st, honeypot)
+	write := func(path string) { require.NoError(t, os.WriteFile(path, []byte("precious"), 0o600)) }
+	for name, appears := range map[string]func(path string){
+		"file":      write,
+		"file.tar":  write,
+		"link":      func(path string) { require.NoError(t, os.Symlink(dir, path)) },
+		"directory": func(path string) { require.NoError(t, os.Mkdir(path, 0o700)); write(filepath.Join(path, "f")) },
+	} {
+		target := filepath.Join(dir, name)
+		o, once := options(t), new(sync.Once)
+		o.NoVerify = true
+		o.Progress = func(string, uint64, uint64) { once.Do(func() { appears(target) }) }
+		_, err := Create(t.Context(), st, target, o)
+		require.ErrorIs(t, err, ErrPlace, name)
+		require.ErrorContains(t, err, target+": there is something called "+name+" by now", name)
+		info, err := os.Lstat(target)
+		require.NoError(t, err, name)
+		assert.Equal(t, name == "link", info.Mode()&os.ModeSymlink != 0, name)
+	}
+	for _, path := range []string{"file", "file.tar", filepath.Join("directory", "f")} {
+		text, err := os.ReadFile(filepath.Join(dir, path))
+		require.NoError(t, err)
+		assert.Equal(t, "precious", string(text), path)
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, left, 4)
+
+	target := filepath.Join(dir, "empty")
+	o, once := options(t), new(sync.Once)
+	o.NoVerify = true
+	o.Progress = func(string, uint64, uint64) {
+		once.Do(func() { require.NoError(t, os.Mkdir(target, 0o700), "an empty directory makes way") })
+	}
+	_, err = Create(t.Context(), st, target, o)
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(target, manifestName))
+}
+
+// A backup goes to where a link leads, and the link stays.
+func TestLinks(t *testing.T) {
+	st, dir := open(t), t.TempDir()
+	loadCapture(t, st, honeypot)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.Mkdir(at("place"), 0o700))
+	for link, to := range map[string]string{"link": "place", "dangling": "nowhere", "archive.tar": "place"} {
+		require.NoError(t, os.Symlink(to, at(link)))
+	}
+	o := options(t)
+	o.NoVerify = true
+	_, err := Create(t.Context(), st, at("dangling"), o)
+	require.ErrorContains(t, err, at("dangling")+": this is a link that leads to nothing")
+	_, err = Create(t.Context(), st, at("archive.tar"), o)
+	require.ErrorContains(t, err, "a backup replaces nothing")
+	_, err = Create(t.Context(), st, at("link"), o)
+	require.NoError(t, err)
+	to, err := os.Readlink(at("link"))
+	require.NoError(t, err)
+	assert.Equal(t, "place", to)
+	require.FileExists(t, filepath.Join(at("place"), manifestName))
+	_, err = Restore(t.Context(), unmigrated(t), at("link"), options(t))
+	require.NoError(t, err)
+	_, err = Create(t.Context(), st, at("link"), o)
+	require.ErrorContains(t, err, "a backup replaces nothing", "what it leads to is no longer empty")
 }
 
 func TestBadPlaces(t *testing.T) {
@@ -276,9 +377,13 @@ func TestBadPlaces(t *testing.T) {
 	_, err := Create(t.Context(), st, full, options(t))
 	require.NoError(t, err)
 	for target, says := range map[string]string{
-		full:                              "a backup replaces nothing",
-		filepath.Join(full, manifestName): "a backup replaces nothing",
-		filepath.Join(dir, "none", "b"):   "there is no such directory",
+		full:                                   "a backup replaces nothing",
+		filepath.Join(full, manifestName):      "a backup replaces nothing",
+		filepath.Join(dir, "none", "b"):        "there is no such directory",
+		filepath.Join(full, manifestName, "b"): "is a file and no directory",
+		filepath.Join(dir, "b.tar.gz"):         "the archives that are written are called .tar or .tar.zst, not .gz",
+		filepath.Join(dir, "b.ZIP"):            "the archives that are written are called .tar or .tar.zst, not .ZIP",
+		filepath.Join(dir, "b.zst"):            "the archives that are written are called .tar or .tar.zst, not .zst",
 	} {
 		_, err := Create(t.Context(), st, target, options(t))
 		require.ErrorIs(t, err, ErrPlace, target)
@@ -291,14 +396,26 @@ func TestBadPlaces(t *testing.T) {
 	info, err := os.Stat(cut)
 	require.NoError(t, err)
 	require.NoError(t, os.Truncate(cut, info.Size()/2+100))
+	other := filepath.Join(dir, "other.tar")
+	require.NoError(t, os.WriteFile(other, bytes.Repeat([]byte("no archive "), 1000), 0o600))
 	for source, says := range map[string]string{
 		dir:                        "it is no backup of `loader backup`",
 		filepath.Join(dir, "none"): "there is no such directory or file",
 		cut:                        "was it cut off",
+		telescope:                  "this is no backup: one is a directory, or a file whose name ends in .tar or .tar.zst",
+		"/dev/null":                "this is no backup",
+		other:                      "it is damaged: it cannot be unpacked to its end: archive/tar: invalid tar header",
 	} {
 		_, err := Restore(t.Context(), empty, source, options(t))
 		require.ErrorContains(t, err, says, source)
 	}
+	left, err := os.ReadDir(options(t).Engine)
+	require.NoError(t, err)
+	assert.Empty(t, left, "what was unpacked of an archive that is none goes")
+	o := options(t)
+	o.Bases = []string{telescope}
+	_, err = Create(t.Context(), st, filepath.Join(dir, "b"), o)
+	require.ErrorContains(t, err, "this is no backup")
 	// A backup that lost a file is told when it is restored, and leaves the database empty.
 	var victim string
 	require.NoError(t, eachFile(filepath.Join(full, "data"), func(path string, info os.FileInfo) error {
@@ -316,8 +433,15 @@ func TestBadPlaces(t *testing.T) {
 		}))
 	}
 	require.NotEmpty(t, victim)
+	require.NoError(t, os.Truncate(victim, 10))
+	damaged := func() {
+		_, err = Restore(t.Context(), empty, full, options(t))
+		require.ErrorIs(t, err, ErrDamaged)
+		require.ErrorContains(t, err, "backup "+full+": it is damaged: ")
+		require.NotContains(t, err.Error(), "\n", "one line of the engine's is enough")
+	}
+	damaged()
 	require.NoError(t, os.Remove(victim))
-	_, err = Restore(t.Context(), empty, full, options(t))
-	require.Error(t, err)
+	damaged()
 	assert.Equal(t, "0", enginetest.Exec(t, "SELECT count() FROM system.tables WHERE database = '"+empty.Database()+"'"))
 }

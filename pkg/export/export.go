@@ -39,11 +39,46 @@ type Report struct {
 }
 
 // ToFile exports into a file, which takes its name, in the place of one that has it, when it is whole and on disk. An export that
-// fails or is interrupted leaves what was there.
-func ToFile(ctx context.Context, st *store.Store, path string, o Options) (r Report, err error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return r, fmt.Errorf("%s: this is a directory: name a file in it", path)
+// fails or is interrupted leaves what was there. A link stays, and leads to the new file; into a pipe or a device it goes as it comes.
+func ToFile(ctx context.Context, st *store.Store, path string, o Options) (Report, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		err = checkDangling(path) // Other than by a link nothing is there, or the attempt to make it says why not.
+	case info.IsDir():
+		err = fmt.Errorf("%s: this is a directory: name a file in it", path)
+	case info.Mode().IsRegular():
+		return behindLinks(ctx, st, path, o)
+	case info.Mode()&(fs.ModeNamedPipe|fs.ModeCharDevice) != 0:
+		return into(ctx, st, path, o)
+	default:
+		err = fmt.Errorf("%s: this is a disk or a socket, and no place for an export: name a file, a pipe or a character device", path)
 	}
+	if err != nil {
+		return Report{}, err
+	}
+	return replace(ctx, st, path, o)
+}
+
+// checkDangling refuses a link that leads to nothing: whether it or what it should lead to is wanted is not known.
+func checkDangling(path string) error {
+	to, err := os.Readlink(path)
+	if err != nil {
+		return nil //nolint:nilerr // It is no link.
+	}
+	return fmt.Errorf("%s: this is a link to %s, which is not there: remove the link, or name another file", path, to)
+}
+
+func behindLinks(ctx context.Context, st *store.Store, path string, o Options) (Report, error) {
+	file, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return Report{}, explain(path, err)
+	}
+	return replace(ctx, st, file, o)
+}
+
+// replace exports into a new file, which then takes the name.
+func replace(ctx context.Context, st *store.Store, path string, o Options) (r Report, err error) {
 	part := fmt.Sprintf("%s.part-%s", path, strings.ToLower(rand.Text()))
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // For other people's tools, as the umask allows.
 	if err != nil {
@@ -61,12 +96,46 @@ func ToFile(ctx context.Context, st *store.Store, path string, o Options) (r Rep
 	return r, explain(path, os.Rename(part, path))
 }
 
+// into exports into what is there and stays there: a pipe or a device.
+func into(ctx context.Context, st *store.Store, path string, o Options) (Report, error) {
+	f, err := openInto(ctx, path)
+	if err != nil {
+		return Report{}, explain(path, err)
+	}
+	r, err := To(ctx, st, f, o)
+	return r, explain(path, errors.Join(err, f.Close()))
+}
+
+// openInto opens for writing, which takes until somebody reads where it is a pipe: the context ends the waiting, and the
+// process then ends what waits.
+func openInto(ctx context.Context, path string) (*os.File, error) {
+	type opened struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		done <- opened{f, err}
+	}()
+	select {
+	case o := <-done:
+		return o.f, o.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
 func explain(path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENOSPC):
 		return fmt.Errorf("%s: no room is left there: %w", path, err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%s: the file system there is read-only: name a file elsewhere: %w", path, err)
+	case errors.Is(err, syscall.EPIPE):
+		return fmt.Errorf("%s: who read from it left before the end: %w", path, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s: there is no directory %s", path, filepath.Dir(path))
 	case errors.Is(err, fs.ErrPermission):
@@ -109,7 +178,11 @@ func (o *Options) checkSensor(ctx context.Context, st *store.Store) error {
 // window sets the time from its length.
 func (o *Options) window(ctx context.Context, st *store.Store) error {
 	if o.To.IsZero() {
-		first, last, err := st.Span(ctx)
+		span := st.Span
+		if o.What == "events" { // Backscatter and the rest are of them.
+			span = st.EventSpan
+		}
+		first, last, err := span(ctx)
 		if err != nil {
 			return err //nolint:wrapcheck // It says what it did.
 		}

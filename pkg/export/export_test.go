@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"murmuration/pkg/engine/enginetest"
 	"murmuration/pkg/event"
@@ -208,6 +210,23 @@ func TestTextFormats(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A window of events ends with the newest event, whatever its kind; one of footprints with the newest that makes one.
+func TestWindowEndsWithTheNewest(t *testing.T) {
+	st := open(t)
+	b := new(event.Batch)
+	start := time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)
+	b.Append(&event.Event{Time: start.UnixMicro(), Kind: event.KindScan, Proto: event.ProtoTCP, Technique: event.TechniqueSYN, Packets: 1})
+	for i := range 10 {
+		b.Append(&event.Event{Time: start.Add(time.Duration(i) * time.Hour).UnixMicro(), Kind: event.KindBackscatter, Proto: event.ProtoTCP, Packets: 1})
+	}
+	require.NoError(t, st.InsertEvents(t.Context(), b, 1, "a"))
+	for what, want := range map[string]uint64{"events": 4, "footprints": 1} {
+		r, err := To(t.Context(), st, io.Discard, Options{Selection: store.Selection{What: what, Port: -1}, Format: store.FormatCSV, Window: 4 * time.Hour})
+		require.NoError(t, err)
+		assert.Equal(t, want, r.Rows, what)
+	}
+}
+
 // What fails leaves the file that was there, and nothing beside it.
 func TestFileIsWholeOrTheOldOne(t *testing.T) {
 	st, dir := loaded(t), t.TempDir()
@@ -232,4 +251,68 @@ func TestFileIsWholeOrTheOldOne(t *testing.T) {
 	require.ErrorContains(t, err, "there is no directory")
 	_, err = To(t.Context(), open(t), new(bytes.Buffer), Options{Selection: store.Selection{What: "events", Port: -1}, Format: store.FormatCSV, Window: time.Hour})
 	require.ErrorIs(t, err, ErrNothing)
+}
+
+// What is no file is written into, and a link is followed: neither is replaced.
+func TestPlacesThatAreNoFiles(t *testing.T) {
+	st, dir := loaded(t), t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	o := Options{Selection: store.Selection{What: "events", Port: -1}, Format: store.FormatCSV}
+	var want bytes.Buffer
+	r, err := To(t.Context(), st, &want, o)
+	require.NoError(t, err)
+
+	require.NoError(t, unix.Mkfifo(at("pipe"), 0o600))
+	got := make(chan []byte, 1)
+	go func() {
+		data, _ := os.ReadFile(at("pipe"))
+		got <- data
+	}()
+	piped, err := ToFile(t.Context(), st, at("pipe"), o)
+	require.NoError(t, err)
+	assert.Equal(t, r, piped)
+	assert.Len(t, <-got, want.Len())
+
+	require.NoError(t, os.WriteFile(at("file"), []byte("old"), 0o600))
+	for link, to := range map[string]string{"null": "/dev/null", "full": "/dev/full", "link": "file", "dangling": "nowhere"} {
+		require.NoError(t, os.Symlink(to, at(link)))
+	}
+	_, err = ToFile(t.Context(), st, at("null"), o)
+	require.NoError(t, err)
+	_, err = ToFile(t.Context(), st, at("full"), o)
+	require.ErrorContains(t, err, "no room is left there")
+	_, err = ToFile(t.Context(), st, at("link"), o)
+	require.NoError(t, err)
+	info, err := os.Stat(at("file"))
+	require.NoError(t, err)
+	assert.Equal(t, r.Bytes, info.Size())
+	_, err = ToFile(t.Context(), st, at("dangling"), o)
+	require.ErrorContains(t, err, at("dangling")+": this is a link to nowhere, which is not there")
+	for _, name := range []string{"null", "full", "link", "dangling"} {
+		_, err := os.Readlink(at(name))
+		require.NoError(t, err, name)
+	}
+	var l net.ListenConfig
+	socket, err := l.Listen(t.Context(), "unix", at("socket"))
+	require.NoError(t, err)
+	defer socket.Close()
+	_, err = ToFile(t.Context(), st, at("socket"), o)
+	require.ErrorContains(t, err, "this is a disk or a socket")
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, left, 7, "nothing stays beside them")
+}
+
+// Waiting for somebody who reads from a pipe ends with the context.
+func TestPipeThatNobodyReads(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, unix.Mkfifo(pipe, 0o600))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("stop")
+	cancel(stop)
+	_, err := openInto(ctx, pipe)
+	require.ErrorIs(t, err, stop)
+	f, err := os.OpenFile(pipe, os.O_RDONLY|unix.O_NONBLOCK, 0) // Lets go of what waits.
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
 }

@@ -50,7 +50,7 @@ func benchCommand(env environment) *cli.Command {
 					&cli.IntFlag{Name: "days", Value: 90, Usage: "that they are spread over"},
 					&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "the same seed gives the same events"},
 					timeFlag("until", "end of the `TIME` that they are spread over (default 2026-07-01 13:37:11)"),
-					&cli.BoolFlag{Name: "mix", Usage: "also into a database that holds loads"},
+					&cli.BoolFlag{Name: "mix", Usage: "also into a database that holds loads, or what other flags generated"},
 				),
 				Action: func(c *cli.Context) error { return benchData(c, env) },
 			},
@@ -80,7 +80,43 @@ func benchCommand(env environment) *cli.Command {
 }
 
 func benchDatabaseFlag() cli.Flag {
-	return &cli.StringFlag{Name: "database", Value: benchDatabase, Usage: "`NAME` of the database, whatever the DSN says"}
+	return &cli.StringFlag{Name: "database", Value: benchDatabase, Usage: "`NAME` of the database, whatever the DSN says",
+		Action: func(_ *cli.Context, v string) error {
+			if v == "" {
+				return usagef("--database takes a name; without it, it is %s", benchDatabase)
+			}
+			if store.ServerDatabase(v) {
+				return usagef("--database %s: that is the server's own; name another, or leave it away for %s", v, benchDatabase)
+			}
+			return nil
+		}}
+}
+
+// withBench is withDatabase for what only reads: a database that is not there is refused, and not made.
+func withBench(c *cli.Context, env environment, f func(context.Context, *connection, *slog.Logger) error) error {
+	return with(c, env, connectThere, c.String("database"), f)
+}
+
+// connectThere is connect to a database that is there.
+func connectThere(c *cli.Context, log *slog.Logger, database string) (conn *connection, err error) {
+	server, err := open(c, log, "system")
+	if err != nil {
+		return nil, err
+	}
+	// Left last: it keeps an embedded engine running for the connection that is returned.
+	defer func() {
+		if closeErr := server.Close(); closeErr != nil && err == nil {
+			err = errors.Join(closeErr, conn.Close())
+		}
+	}()
+	there, err := server.store.Databases(c.Context)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(there, database) {
+		return nil, fmt.Errorf("there is no database %q%s (`loader bench data` makes one)", database, nearest.Hint(database, there))
+	}
+	return connect(c, log, database)
 }
 
 func benchData(c *cli.Context, env environment) error {
@@ -105,6 +141,9 @@ func benchData(c *cli.Context, env environment) error {
 		if errors.Is(err, store.ErrMixed) {
 			return fmt.Errorf("%w: name another --database, or say --mix if generated traffic shall stand among them", err)
 		}
+		if errors.Is(err, store.ErrOtherPlan) {
+			return fmt.Errorf("%w: give the same flags, name another --database, or say --mix if both shall stand in one", err)
+		}
 		if err != nil {
 			return err
 		}
@@ -117,7 +156,11 @@ func benchData(c *cli.Context, env environment) error {
 				return err
 			}
 		}
-		fmt.Fprintf(env.stdout, "%s events in database %s: %s new in %s (%s events/s)\n", thousands(p.Events), conn.store.Database(),
+		there, err := conn.store.CountEvents(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(env.stdout, "%s events in database %s: %s new in %s (%s events/s)\n", thousands(there), conn.store.Database(),
 			thousands(w.now-w.before), w.elapsed().Round(100*time.Millisecond), thousands(perSecond(w.now-w.before, w.elapsed())))
 		return nil
 	})
@@ -163,7 +206,7 @@ func benchQuestions(c *cli.Context, env environment) error {
 	case repeat < 1 || raw < 0:
 		return usagef("--repeat takes 1 or more and --repeat-raw 0 or more")
 	}
-	return withDatabase(c, env, c.String("database"), func(ctx context.Context, conn *connection, _ *slog.Logger) error {
+	return withBench(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
 		standards, err := chosenStandards(conn.store, c.StringSlice("question"))
 		if err != nil {
 			return err
@@ -265,7 +308,7 @@ func benchBytes(c *cli.Context, env environment) error {
 	if c.Args().Present() {
 		return usagef("bench bytes takes no arguments, got %q", c.Args().First())
 	}
-	return withDatabase(c, env, c.String("database"), func(ctx context.Context, conn *connection, _ *slog.Logger) error {
+	return withBench(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
 		sizes, err := conn.store.TableSizes(ctx)
 		if err != nil {
 			return err

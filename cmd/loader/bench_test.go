@@ -65,6 +65,53 @@ func number(t *testing.T, s string) float64 {
 	return x
 }
 
+// Generated traffic of other flags is not mixed in unless that is meant, also where it was interrupted, and what is printed is what is there.
+func TestBenchKeepsApartFromOtherTraffic(t *testing.T) {
+	dsn, database := newDSN(t), enginetest.Name(t)
+	data := func(args ...string) []string {
+		return append([]string{"bench", "data", "--dsn", dsn, "--database", database, "--days", "2"}, args...)
+	}
+	refuses := func(says string, args ...string) {
+		t.Helper()
+		r := loader(t, "", data(args...)...)
+		require.Equal(t, exitFailed, r.code, r.stdout)
+		require.Contains(t, r.stderr, says)
+		require.Contains(t, r.stderr, "say --mix")
+	}
+	works(t, data("--events", "1000")...)
+	require.Contains(t, works(t, data("--events", "2000")...), "3,000 events in database "+database+": 2,000 new")
+	refuses("the database holds traffic that was generated otherwise: "+database+" is of 2 days until 2026-07-01 13:37:11, seed 1, and asked for is 2 days until 2026-07-01 13:37:11, seed 2", "--events", "1000", "--seed", "2")
+	refuses("and asked for is 3 days until", "--events", "1000", "--days", "3")
+	refuses("asked for is 2 days until 2026-06-01 00:00:00, seed 1", "--events", "1000", "--until", "2026-06-01")
+	require.Contains(t, works(t, data("--events", "1000", "--seed", "2", "--mix")...), "4,000 events in database "+database+": 1,000 new")
+
+	// One that was interrupted has batches in the ledger and no load. The same flags go on with it.
+	enginetest.Exec(t, "DROP DATABASE "+database+" SYNC")
+	works(t, data("--events", "1000")...)
+	enginetest.Exec(t, "TRUNCATE TABLE "+database+".loads_log")
+	refuses("in "+database+" a generation with other flags was interrupted", "--events", "1000", "--seed", "2")
+	require.Contains(t, works(t, data("--events", "1000")...), "1,000 events in database "+database+": 0 new")
+}
+
+// What only reads makes no database, and the server's own are no place for traffic.
+func TestBenchReadsWhatIsThere(t *testing.T) {
+	dsn, database := newDSN(t), enginetest.Name(t)
+	works(t, "bench", "data", "--dsn", dsn, "--database", database, "--events", "1000", "--days", "2")
+	for _, command := range []string{"bytes", "questions"} {
+		r := loader(t, "", "bench", command, "--dsn", dsn, "--database", database+"x")
+		require.Equal(t, exitFailed, r.code, command)
+		require.Contains(t, r.stderr, `there is no database "`+database+`x", did you mean "`, command)
+	}
+	require.NotContains(t, works(t, "query", "--dsn", dsn, "SELECT name FROM system.databases"), database+"x")
+	for name, says := range map[string]string{"": "--database takes a name", "system": "--database system: that is the server's own", "INFORMATION_SCHEMA": "the server's own", "default": "the server's own"} {
+		for _, command := range []string{"data", "bytes", "questions"} {
+			r := loader(t, "", "bench", command, "--dsn", dsn, "--database", name)
+			require.Equal(t, exitUsage, r.code, "%s %s: %s", command, name, r.stderr)
+			require.Contains(t, r.stderr, says)
+		}
+	}
+}
+
 func TestBenchKeepsApartFromLoads(t *testing.T) {
 	dsn := newDSN(t)
 	database := dsn[strings.LastIndex(dsn, "/")+1:]

@@ -46,7 +46,13 @@ func contextCommand(env environment) *cli.Command {
 							}
 							return usagef("--kind takes asn, country or benign, not %q", v)
 						}},
-					&cli.StringFlag{Name: "name", Usage: "`NAME` of the scanner whose prefixes are listed without one; without it, the name of the file"},
+					&cli.StringFlag{Name: "name", Usage: "`NAME` of the scanner whose prefixes are listed without one; without it, the name of the file",
+						Action: func(_ *cli.Context, v string) error {
+							if err := netinfo.CheckName(v); err != nil {
+								return usagef("--name: %w", err)
+							}
+							return nil
+						}},
 				),
 				Action: func(c *cli.Context) error { return contextAdd(c, env) },
 			},
@@ -87,6 +93,9 @@ func contextAdd(c *cli.Context, env environment) error {
 }
 
 func contextList(c *cli.Context, env environment) error {
+	if c.Args().Present() {
+		return usagef("context list takes no arguments, got %q", c.Args().First())
+	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
 		files, err := conn.store.ContextFiles(ctx)
 		if err != nil {

@@ -42,7 +42,14 @@ func TestContext(t *testing.T) {
 	require.Contains(t, r.stderr, `did you mean "asns.csv"?`)
 	works(t, "context", "remove", "asns.csv", "countries.tsv", "census.txt", "--dsn", dsn)
 	require.NotContains(t, works(t, "campaigns", campaign, "--dsn", dsn), "AS64500")
-	for _, args := range [][]string{{"context", "add"}, {"context", "remove"}, {"context", "forget"}, {"context", "add", asns, "--kind", "as"}} {
+	r = loader(t, "", "context", "add", file("latin.csv", "100.64.0.0/10,64500,Telef\xf3nica\n"), "--dsn", dsn)
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, `latin.csv: line 1: the name "Telef\xf3nica" is not UTF-8`)
+	require.Equal(t, "all.csv: asn of 2 networks\n", works(t, "context", "add", file("all.csv", "network,asn\n::/0,64500\n2001:db8::/32,64501\n"), "--dsn", dsn))
+	r = loader(t, "", "context", "add", scanners, "--name", strings.Repeat("x", 257), "--dsn", dsn)
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.stderr, "--name: the name")
+	for _, args := range [][]string{{"context", "list", "x"}, {"context", "add"}, {"context", "remove"}, {"context", "forget"}, {"context", "add", asns, "--kind", "as"}} {
 		require.Equal(t, exitUsage, loader(t, "", append(args, "--dsn", dsn)...).code, "%v", args)
 	}
 }

@@ -84,11 +84,17 @@ func retentionSet(c *cli.Context, env environment) error {
 	})
 }
 
-// refuseDrop fails if a change would drop what is there.
+// refuseDrop fails if a change would drop what is there. What is set for as long or shorter already drops nothing that was not
+// to be dropped anyway.
 func refuseDrop(ctx context.Context, st *store.Store, change map[string]uint32) error {
-	for _, tier := range store.Tiers() {
+	current, err := st.Retention(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range current {
+		tier := k.Tier
 		days, ok := change[tier]
-		if !ok {
+		if !ok || k.Days > 0 && k.Days <= days {
 			continue
 		}
 		rows, all, err := st.Expired(ctx, tier, days)

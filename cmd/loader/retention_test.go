@@ -29,6 +29,9 @@ func TestRetention(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.stderr, "events=1d would drop 62,780 of the 62,780 rows of events")
 	require.Equal(t, before, show())
+	r = loader(t, "", "retention", "set", "days=10d", "--dsn", dsn)
+	days := number(t, before["days"]["rows"])
+	require.Contains(t, r.stderr, "days=10d would drop "+thousands(uint64(days))+" of the "+thousands(uint64(days))+" rows of days", "all that `retention` shows")
 	works(t, "retention", "set", "events=50y", "hours=60y", "days=forever", "--dsn", dsn)
 	after := show()
 	require.Equal(t, []string{"50y", "60y", "forever"}, []string{after["events"]["kept"], after["hours"]["kept"], after["days"]["kept"]})
@@ -36,6 +39,11 @@ func TestRetention(t *testing.T) {
 	require.Equal(t, "62780", after["events"]["rows"])
 	works(t, "retention", "set", "events=1d", "--drop", "--dsn", dsn)
 	require.Equal(t, "1d", show()["events"]["kept"])
+	// What is set already, or more of it, drops nothing new, whether the rows are gone yet or not.
+	works(t, "load", demoCapture, "--dsn", dsn, "--sensor", "demo")
+	works(t, "retention", "set", "events=1d", "--dsn", dsn)
+	works(t, "retention", "set", "events=2d", "--dsn", dsn)
+	works(t, "retention", "set", "events=1d", "--drop", "--dsn", dsn)
 
 	// An answer that may lack what was dropped says so, and one that does not read it does not.
 	whole := []string{"hours=10000", "at=2026-08-01", "--dsn", dsn}

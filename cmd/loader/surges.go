@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -23,12 +24,12 @@ func surgesCommand(env environment) *cli.Command {
 		Usage: "find ports that suddenly far more sources ask for than usual",
 		Description: "Holds the distinct sources of each hour, port and HTTP method against the same hours of the last 28 days, writes\n" +
 			"surges and surge_runs, and prints the surges of the time. A run goes on where the last one ended: one every hour\n" +
-			"is cheap. An hour that still goes on is left for later unless --at names it.",
+			"is cheap. An hour that still goes on is left for later unless --at names it, and what is ahead of the clock is left out.",
 		OnUsageError: usageErrorOf,
 		Flags: withConnection(append(notifyFlags("surges that began or ended in the last two weeks"),
 			formatFlag(),
 			&cli.StringFlag{Name: "window", Value: windowNew, Usage: "which hours to decide about: new (since the last run), all, or the last 12h, 90d, 2w again"},
-			timeFlag("at", "`TIME` at which the hours end; without it, the hour of the newest event"),
+			timeFlag("at", "`TIME` at which the hours end; without it, the hour of the newest event, or of the clock if that is earlier"),
 			&cli.Float64Flag{Name: "false-per-month", Value: d.FalsePerMonth, Usage: "false alarms in 30 days, over all ports, that are acceptable: more finds smaller surges"},
 			&cli.UintFlag{Name: "min-sources", Value: uint(d.MinSources), Usage: "least distinct sources in the hour of an alarm"},
 		)...),
@@ -66,6 +67,9 @@ func runSurges(c *cli.Context, env environment) error {
 	return withStore(c, env, func(ctx context.Context, conn *connection, log *slog.Logger) error {
 		rep, err := track.Run(ctx, conn.store, track.Options{Window: window, At: timestamp(c, "at"), Params: params, Version: version, Logger: log,
 			Progress: newStages(env.stderr).of("rows")})
+		if errors.Is(err, track.ErrAhead) {
+			return usageError{fmt.Errorf("--at: %w", err)}
+		}
 		if err != nil {
 			return err
 		}
@@ -93,11 +97,19 @@ func runSurges(c *cli.Context, env environment) error {
 			return err
 		}
 		if len(surges) == 0 && c.String("format") == formatTable {
-			_, err := fmt.Fprintf(env.stdout, "no surges from %s to %s (%d ports and methods were busy enough to look at)\n", from.Format(time.RFC3339), rep.To.Format(time.RFC3339), rep.Series)
+			_, err := fmt.Fprintln(env.stdout, noSurges(rep, from))
 			return err
 		}
 		return writeSurges(env, surges, c.String("format"))
 	})
+}
+
+// noSurges says what it means that there are none.
+func noSurges(rep *track.Report, from time.Time) string {
+	if !rep.From.Before(rep.To) {
+		return fmt.Sprintf("decided until %s already, with no surges from %s on; --window all decides again", rep.From.Format(time.RFC3339), from.Format(time.RFC3339))
+	}
+	return fmt.Sprintf("no surges from %s to %s (%d ports and methods were busy enough to look at)", from.Format(time.RFC3339), rep.To.Format(time.RFC3339), rep.Series)
 }
 
 func writeSurges(env environment, surges []store.Surge, format string) error {

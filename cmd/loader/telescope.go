@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -88,20 +90,44 @@ func telescopeRemove(c *cli.Context, env environment) error {
 		return usagef("telescope remove takes at least one prefix")
 	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
-		for _, p := range prefixes {
-			removed, err := conn.store.RemoveTelescope(ctx, p, c.String("sensor"))
-			if err != nil {
-				return err
-			}
-			if !removed {
-				return fmt.Errorf("%s is no telescope of sensor %s; see `loader telescope list`", p, c.String("sensor"))
+		if err := refuseUnknown(ctx, conn.store, prefixes, c.String("sensor")); err != nil {
+			return err
+		}
+		for i, p := range prefixes {
+			// False means that somebody else was faster, or that the prefix is named twice: it is gone.
+			if _, err := conn.store.RemoveTelescope(ctx, p, c.String("sensor")); err != nil {
+				return fmt.Errorf("remove telescope %s, of which %d of %d are removed: %w", p, i, len(prefixes), err)
 			}
 		}
 		return nil
 	})
 }
 
+// refuseUnknown fails if any of the prefixes is no telescope of the sensor, before the others are removed.
+func refuseUnknown(ctx context.Context, st *store.Store, prefixes []netip.Prefix, sensor string) error {
+	all, err := st.Telescopes(ctx)
+	if err != nil {
+		return err
+	}
+	var unknown []string
+	for _, p := range prefixes {
+		if !slices.ContainsFunc(all, func(t store.Telescope) bool { return t.Prefix == p && t.Sensor == sensor }) {
+			unknown = append(unknown, p.String())
+		}
+	}
+	switch len(unknown) {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%s is no telescope of sensor %s, so nothing was removed; see `loader telescope list`", unknown[0], sensor)
+	}
+	return fmt.Errorf("%s are no telescopes of sensor %s, so nothing was removed; see `loader telescope list`", strings.Join(unknown, ", "), sensor)
+}
+
 func telescopeList(c *cli.Context, env environment) error {
+	if c.Args().Present() {
+		return usagef("telescope list takes no arguments, got %q", c.Args().First())
+	}
 	return withStore(c, env, func(ctx context.Context, conn *connection, _ *slog.Logger) error {
 		ts, err := conn.store.Telescopes(ctx)
 		if err != nil {

@@ -53,7 +53,7 @@ func Inputs(args []string, stdin io.Reader) (inputs []Input, leftOut []string, e
 		if len(in) == 0 {
 			// An input that fails by name: it does not stop the others either.
 			in = []Input{{Name: a, Open: func() (io.ReadCloser, error) {
-				return nil, fmt.Errorf("%s: no capture in this directory: names must end in .pcap, .pcapng, .cap or .dmp, with .gz or .zst behind it if compressed; name a file to load it whatever it is called", a)
+				return nil, fmt.Errorf("%s: no capture in this directory: names must end in .pcap, .pcapng, .cap, .dmp or .ntar, with .gz or .zst behind it if compressed; name a file to load it whatever it is called", a)
 			}}}
 		}
 		inputs, leftOut = append(inputs, in...), append(leftOut, out...)

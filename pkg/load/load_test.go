@@ -370,7 +370,7 @@ func TestInputsOfADirectory(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, inputs, 2, "an empty directory does not stop the others")
 	_, err = inputs[0].Open()
-	require.ErrorContains(t, err, "no capture in this directory")
+	require.ErrorContains(t, err, "no capture in this directory: names must end in .pcap, .pcapng, .cap, .dmp or .ntar,")
 
 	link := filepath.Join(t.TempDir(), "captures")
 	require.NoError(t, os.Symlink(dir, link))

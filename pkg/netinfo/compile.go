@@ -16,6 +16,10 @@ import (
 // It is a sweep over the ends of all networks with a heap a kind, O(n log n). The networks are put in order where they
 // stand.
 func Compile(files [][]Network) []Range {
+	files = slices.Clone(files)
+	for i, f := range files {
+		files[i] = withoutIPv4(f)
+	}
 	for _, f := range files {
 		// Stable, so that of equal networks the later line stays the later one.
 		slices.SortStableFunc(f, func(a, b Network) int { return compare(a.First, b.First) })
@@ -30,6 +34,29 @@ func Compile(files [][]Network) []Range {
 		out = put(out, now)
 	}
 	return goOn(out, now, event.IP{})
+}
+
+// withoutIPv4 cuts the networks that reach around the IPv4 addresses into what is before and behind these.
+func withoutIPv4(networks []Network) []Network {
+	around := func(n Network) bool { return compare(n.First, firstIPv4) < 0 && compare(n.Last, lastIPv4) >= 0 }
+	if !slices.ContainsFunc(networks, around) {
+		return networks
+	}
+	out := make([]Network, 0, len(networks)+1)
+	for _, n := range networks {
+		if !around(n) {
+			out = append(out, n)
+			continue
+		}
+		low, high := n, n
+		low.Last = before(firstIPv4)
+		out = append(out, low)
+		if compare(n.Last, lastIPv4) > 0 {
+			high.First, _ = next(lastIPv4)
+			out = append(out, high)
+		}
+	}
+	return out
 }
 
 // put adds a range where it says something new of its block.

@@ -1,6 +1,8 @@
 package netinfo
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -18,7 +20,7 @@ func (f *File) readMMDB(in io.Reader, opt Options) error {
 	}
 	db, err := maxminddb.OpenBytes(data)
 	if err != nil {
-		return fmt.Errorf("it is neither text nor a whole MaxMind database (was it cut off?): %w", err)
+		return notMMDB(data, err)
 	}
 	defer func() { _ = db.Close() }() // It only frees memory.
 	w := walker{facts: map[uintptr]Fact{}}
@@ -26,7 +28,7 @@ func (f *File) readMMDB(in io.Reader, opt Options) error {
 	for r := range db.Networks() {
 		fact, err := w.fact(r)
 		if err != nil {
-			return fmt.Errorf("damaged at %s: %w", r.Prefix(), err)
+			return fmt.Errorf("at %s: %w", r.Prefix(), err)
 		}
 		n := Network{Fact: fact}
 		if n.First, n.Last, err = prefix(r.Prefix().String()); err != nil {
@@ -44,6 +46,46 @@ func (f *File) readMMDB(in io.Reader, opt Options) error {
 		f.keep(n)
 	}
 	return nil
+}
+
+var errUTF16 = errors.New("it is text in UTF-16: convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`")
+
+// notMMDB says what a file is that has NUL bytes and is no database.
+func notMMDB(data []byte, err error) error {
+	head := data[:min(len(data), 4096)]
+	switch {
+	case utf16(head):
+		return errUTF16
+	case textual(head):
+		line := 1 + bytes.Count(head[:bytes.IndexByte(head, 0)], []byte("\n"))
+		return fmt.Errorf("line %d: there is a NUL byte in it, as in no text: was the file damaged?", line)
+	}
+	return fmt.Errorf("it is neither text nor a whole MaxMind database (was it cut off?): %w", err)
+}
+
+// utf16 tells text in UTF-16 by the mark that begins it, or by every other byte being NUL.
+func utf16(head []byte) bool {
+	if bytes.HasPrefix(head, []byte{0xff, 0xfe}) || bytes.HasPrefix(head, []byte{0xfe, 0xff}) {
+		return true
+	}
+	var null [2]int
+	for i, b := range head {
+		if b == 0 {
+			null[i%2]++
+		}
+	}
+	half := len(head) / 2
+	return textual(head) && (null == [2]int{half, 0} && len(head)%2 == 0 || null == [2]int{0, half}) && half > 0
+}
+
+// textual says whether all bytes but NUL are those of text.
+func textual(head []byte) bool {
+	for _, b := range head {
+		if b < ' ' && b != 0 && b != '\t' && b != '\r' && b != '\n' {
+			return false
+		}
+	}
+	return true
 }
 
 // walker decodes what the database says, once for all networks that share a record.
@@ -93,6 +135,9 @@ func (w *walker) decode(record map[string]any) (f Fact, err error) {
 		return f, err
 	}
 	f.ASName, _ = firstOf(record, "autonomous_system_organization", "as_name", "name").(string)
+	if err := CheckName(f.ASName); err != nil {
+		return f, err
+	}
 	code := firstOf(record, "country_code", "country")
 	if place, ok := code.(map[string]any); ok {
 		code = place["iso_code"]

@@ -32,8 +32,8 @@ type Fact struct {
 	Benign  string // name of a known scanner
 }
 
-// Network is a range of addresses, both ends included, IPv4 mapped into ::ffff:0:0/96, and what is known of it. A range
-// never covers addresses of both families.
+// Network is a range of addresses, both ends included, IPv4 mapped into ::ffff:0:0/96, and what is known of it. A range that
+// reaches around the IPv4 addresses says nothing of them.
 type Network struct {
 	First, Last event.IP
 	Fact

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"murmuration/pkg/event"
 )
@@ -37,15 +38,17 @@ func (p *parser) network(fields []string) (n Network, err error) {
 		return n, errShort
 	}
 	if p.asn < 0 && p.country < 0 && p.geoname < 0 {
-		if n.Benign = p.text(fields, p.name); n.Benign == "" {
+		if n.Benign, err = p.text(fields, p.name); n.Benign == "" {
 			n.Benign = p.benign
 		}
-		return n, nil
+		return n, err
 	}
 	if n.ASN, err = asn(p.field(fields, p.asn)); err != nil {
 		return n, err
 	}
-	n.ASName = p.text(fields, p.name)
+	if n.ASName, err = p.text(fields, p.name); err != nil {
+		return n, err
+	}
 	if p.country < 0 && p.geoname >= 0 {
 		n.Country = p.places[p.field(fields, p.geoname)]
 		return n, nil
@@ -62,14 +65,33 @@ func (p *parser) field(fields []string, i int) string {
 }
 
 // text is a field that is kept, once however often it comes.
-func (p *parser) text(fields []string, i int) string {
+func (p *parser) text(fields []string, i int) (string, error) {
 	v := p.field(fields, i)
 	if known, ok := p.names[v]; ok {
-		return known
+		return known, nil
 	}
-	v = strings.ToValidUTF8(strings.Clone(v), "\ufffd")
+	if err := CheckName(v); err != nil {
+		return "", err
+	}
+	v = strings.Clone(v)
 	p.names[v] = v
-	return v
+	return v, nil
+}
+
+// maxName is more than any name has that a person wrote. It bounds what every answer about a network carries along.
+const maxName = 256
+
+// CheckName says in a sentence why a name cannot be kept, of a network or a scanner. What is not UTF-8 would make answers in JSON invalid.
+func CheckName(v string) error {
+	switch {
+	case len(v) > maxName:
+		return fmt.Errorf("the name %q has %d bytes, and at most %d are kept: shorten it", clip(v), len(v), maxName)
+	case !utf8.ValidString(v):
+		return fmt.Errorf("the name %q is not UTF-8: convert it, for example with `iconv -f latin1 -t utf-8`", v)
+	case strings.IndexByte(v, 0) >= 0:
+		return fmt.Errorf("the name %q has a NUL byte in it, as no text has: was the file damaged?", v)
+	}
+	return nil
 }
 
 // prefix reads "192.0.2.0/24", "2001:db8::/32" or one address.

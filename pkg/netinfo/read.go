@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -59,6 +60,9 @@ func ReadFile(ctx context.Context, path string, opt Options) (*File, error) {
 	sum := sha256.New()
 	raw := &watchedReader{ctx: ctx, r: io.TeeReader(f, sum), size: info.Size(), progress: opt.Progress}
 	out := &File{Name: filepath.Base(path)}
+	if !utf8.ValidString(out.Name) {
+		return nil, fmt.Errorf("%w %q: its name is not UTF-8, and it is known by that: rename it", ErrFile, path)
+	}
 	plain, err := decompress(bufio.NewReaderSize(raw, 64<<10))
 	if err == nil {
 		err = out.read(plain, path, opt)
@@ -157,8 +161,14 @@ func (f *File) read(in *bufio.Reader, path string, opt Options) error {
 	if bytes.IndexByte(head, 0) >= 0 {
 		return f.readMMDB(in, opt)
 	}
+	if utf16(head) {
+		return errUTF16
+	}
 	if opt.Benign == "" {
 		opt.Benign, _, _ = strings.Cut(f.Name, ".")
+	}
+	if err := CheckName(opt.Benign); err != nil {
+		return err
 	}
 	return f.readText(in, path, opt)
 }
@@ -174,7 +184,7 @@ func wanted(has []string, kind string) ([]string, error) {
 	return []string{kind}, nil
 }
 
-// keep adds a network, with what of its facts was asked for. What covers both families is cut at their border.
+// keep adds a network, with what of its facts was asked for.
 func (f *File) keep(n Network) {
 	if !slices.Contains(f.Kinds, KindASN) || n.ASN == 0 {
 		n.ASN, n.ASName = 0, ""
@@ -187,16 +197,6 @@ func (f *File) keep(n Network) {
 	}
 	if n.Fact == (Fact{}) {
 		return // "Not routed" and the like: known to be unknown.
-	}
-	if compare(n.First, firstIPv4) < 0 && compare(n.Last, lastIPv4) >= 0 {
-		low, high := n, n
-		low.Last = before(firstIPv4)
-		f.Networks = append(f.Networks, low)
-		if compare(n.Last, lastIPv4) > 0 {
-			high.First, _ = next(lastIPv4)
-			f.Networks = append(f.Networks, high)
-		}
-		return
 	}
 	f.Networks = append(f.Networks, n)
 }

@@ -55,12 +55,11 @@ func TestLayouts(t *testing.T) {
 		"IPinfo":        {"ipinfo_lite.csv", "network,country,country_code,continent,continent_code,asn,as_name,as_domain\n1.0.0.0/24,Australia,AU,Oceania,OC,AS13335,\"Cloudflare, Inc.\",cloudflare.com\n", Options{}, "csv", "asn country", []Network{network("1.0.0.0", "1.0.0.255", Fact{ASN: 13335, ASName: "Cloudflare, Inc.", Country: "AU"})}},
 		"list of a scanner": {"shadow.survey.txt", "# scanners\n192.0.2.0/28\n\n2001:db8::1 # host six\n198.51.100.1 Other Survey # why\n", Options{}, "list", "benign",
 			[]Network{network("192.0.2.0", "192.0.2.15", Fact{Benign: "shadow"}), network("2001:db8::1", "2001:db8::1", Fact{Benign: "shadow"}), network("198.51.100.1", "198.51.100.1", Fact{Benign: "Other Survey"})}},
-		"named list":       {"x.txt", "192.0.2.0/28\n", Options{Benign: "Census"}, "list", "benign", []Network{network("192.0.2.0", "192.0.2.15", Fact{Benign: "Census"})}},
-		"CSV of scanners":  {"scanners.csv", "ip;scanner\n192.0.2.1;Census\n192.0.2.2;\n", Options{}, "csv", "benign", []Network{network("192.0.2.1", "192.0.2.1", Fact{Benign: "Census"}), network("192.0.2.2", "192.0.2.2", Fact{Benign: "scanners"})}},
-		"ASN file as list": {"hosters.csv", "network,asn,name\n192.0.2.0/24,64500,Census\n", Options{Kind: KindBenign}, "csv", "benign", []Network{network("192.0.2.0", "192.0.2.255", Fact{Benign: "Census"})}},
-		"over both families": {"all.csv", "start_ip,end_ip,asn\n::,ffff::,64501\n", Options{}, "csv", "asn",
-			[]Network{network("::", "::fffe:ffff:ffff", Fact{ASN: 64501}), network("::1:0:0:0", "ffff::", Fact{ASN: 64501})}},
-		"mapped": {"mapped.csv", "::ffff:192.0.2.0/120,64501\n", Options{}, "csv", "asn", []Network{network("192.0.2.0", "192.0.2.255", Fact{ASN: 64501})}},
+		"named list":         {"x.txt", "192.0.2.0/28\n", Options{Benign: "Census"}, "list", "benign", []Network{network("192.0.2.0", "192.0.2.15", Fact{Benign: "Census"})}},
+		"CSV of scanners":    {"scanners.csv", "ip;scanner\n192.0.2.1;Census\n192.0.2.2;\n", Options{}, "csv", "benign", []Network{network("192.0.2.1", "192.0.2.1", Fact{Benign: "Census"}), network("192.0.2.2", "192.0.2.2", Fact{Benign: "scanners"})}},
+		"ASN file as list":   {"hosters.csv", "network,asn,name\n192.0.2.0/24,64500,Census\n", Options{Kind: KindBenign}, "csv", "benign", []Network{network("192.0.2.0", "192.0.2.255", Fact{Benign: "Census"})}},
+		"over both families": {"all.csv", "start_ip,end_ip,asn\n::,ffff::,64501\n", Options{}, "csv", "asn", []Network{network("::", "ffff::", Fact{ASN: 64501})}},
+		"mapped":             {"mapped.csv", "::ffff:192.0.2.0/120,64501\n", Options{}, "csv", "asn", []Network{network("192.0.2.0", "192.0.2.255", Fact{ASN: 64501})}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			if what == "ASN file as list" {
@@ -141,6 +140,10 @@ func TestMMDB(t *testing.T) {
 		_, err := ReadFile(t.Context(), write(t, "cut.mmdb", string(whole[:n])), Options{})
 		require.ErrorIs(t, err, ErrFile, "%d bytes", n)
 	}
+	for name, says := range map[string]string{"Telef\xf3nica": "at 192.0.2.0/24: the name \"Telef\\xf3nica\" is not UTF-8", strings.Repeat("x", 300): "at 192.0.2.0/24: the name \"xxx"} {
+		_, err := ReadFile(t.Context(), write(t, "x.mmdb", string(mmdb(t, map[string]mmdbtype.Map{"192.0.2.0/24": {"asn": mmdbtype.Uint32(64500), "name": mmdbtype.String(name)}}))), Options{})
+		require.ErrorContains(t, err, says)
+	}
 	_, err := ReadFile(t.Context(), write(t, "x.mmdb", string(mmdb(t, map[string]mmdbtype.Map{"192.0.2.0/24": {"city": mmdbtype.String("x")}}))), Options{})
 	require.ErrorContains(t, err, "it tells neither autonomous systems nor countries")
 }
@@ -185,7 +188,17 @@ func TestBadFiles(t *testing.T) {
 		"zip":                  {"PK\x03\x04xxxx", "this is a zip archive: unpack it"},
 		"tar":                  {strings.Repeat("x", 257) + "ustar\x0000", "this is a tar archive: unpack it"},
 		"binary":               {"\x00\x01\x02", "neither text nor a whole MaxMind database"},
-		"long line":            {"192.0.2.0/24\t" + strings.Repeat("x", 2<<20), "behind line 0: cannot be read on"},
+		"long line":            {"192.0.2.0/24\t" + strings.Repeat("x", 2<<20), "behind line 0: cannot be read on: the line is longer than 1048576 bytes"},
+		"long line of CSV":     {good + "198.51.100.0/24,64501,Six," + strings.Repeat("x", 2<<20), "behind line 1: cannot be read on: the line is longer than 1048576 bytes"},
+		"quote left open":      {good + "198.51.100.0/24,64501,\"Six\n" + strings.Repeat(good, 1<<16), "behind line 1: cannot be read on: the line is longer than 1048576 bytes, as none about a network is: was a quote left open"},
+		"long name":            {good + "198.51.100.0/24,64501," + strings.Repeat("x", 257), "line 2: the name \"xxx"},
+		"long scanner":         {"192.0.2.0/24 Census\n198.51.100.0/24 " + strings.Repeat("é", 129), "has 258 bytes, and at most 256 are kept: shorten it"},
+		"Latin 1":              {good + "198.51.100.0/24,64501,Telef\xf3nica\n", `line 2: the name "Telef\xf3nica" is not UTF-8: convert it`},
+		"NUL in a name":        {strings.Repeat(good, 300) + "198.51.100.0/24,64501,Si\x00x\n", `line 301: the name "Si\x00x" has a NUL byte in it`},
+		"NUL at the beginning": {good + "198.51.100.0/24,64501,Si\x00x\n", "line 2: there is a NUL byte in it, as in no text"},
+		"UTF-16":               {"1\x009\x002\x00.\x000\x00.\x002\x00.\x000\x00,\x006\x00", "it is text in UTF-16: convert it to UTF-8"},
+		"UTF-16, big end":      {"\x001\x009\x002\x00.", "it is text in UTF-16: convert it to UTF-8"},
+		"UTF-16 with a mark":   {"\xff\xfe1\x009\x002\x00\xe9\x00", "it is text in UTF-16: convert it to UTF-8"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			path := write(t, "x.csv", c.content)
@@ -197,7 +210,15 @@ func TestBadFiles(t *testing.T) {
 			assert.NotContains(t, err.Error(), "\n")
 		})
 	}
-	_, err := ReadFile(t.Context(), filepath.Join(t.TempDir(), "none.csv"), Options{})
+	_, err := ReadFile(t.Context(), write(t, "Telef\xf3nica.csv", good), Options{})
+	require.ErrorContains(t, err, "its name is not UTF-8")
+	_, err = ReadFile(t.Context(), write(t, "x.txt", "192.0.2.0/24\n"), Options{Benign: strings.Repeat("x", 257)})
+	require.ErrorContains(t, err, "at most 256 are kept")
+	longest := strings.Repeat("x", 256)
+	f, err := ReadFile(t.Context(), write(t, "x.csv", "192.0.2.0/24,64500,"+longest+"\n"), Options{})
+	require.NoError(t, err)
+	require.Equal(t, longest, f.Networks[0].ASName)
+	_, err = ReadFile(t.Context(), filepath.Join(t.TempDir(), "none.csv"), Options{})
 	require.ErrorContains(t, err, "there is no such file")
 	_, err = ReadFile(t.Context(), t.TempDir(), Options{})
 	require.ErrorContains(t, err, "this is a directory")
@@ -223,7 +244,10 @@ func FuzzReadFile(f *testing.F) {
 		for i := range got.Networks {
 			n := &got.Networks[i]
 			require.LessOrEqual(t, compare(n.First, n.Last), 0)
-			require.Equal(t, event.Addr(n.First).Is4(), event.Addr(n.Last).Is4())
+			around := compare(n.First, firstIPv4) < 0 && compare(n.Last, lastIPv4) >= 0
+			require.True(t, around || event.Addr(n.First).Is4() == event.Addr(n.Last).Is4())
+			require.NoError(t, CheckName(n.ASName))
+			require.NoError(t, CheckName(n.Benign))
 			require.NotEqual(t, Fact{}, n.Fact)
 		}
 	})

@@ -127,12 +127,13 @@ func (f *File) split(in *bufio.Reader) (rows, error) {
 		return newLines(in, func(s string) []string { return strings.Split(s, "\t") }), nil
 	case strings.ContainsAny(first, ",;"):
 		f.Format = "csv"
-		r := csv.NewReader(in)
+		limited := &limitedLines{r: in}
+		r := csv.NewReader(limited)
 		r.Comment, r.ReuseRecord, r.FieldsPerRecord, r.LazyQuotes = '#', true, -1, true
 		if !strings.Contains(first, ",") {
 			r.Comma = ';'
 		}
-		return &commaRows{r}, nil
+		return &commaRows{r: r, in: limited}, nil
 	}
 	f.Format = "list"
 	return newLines(in, func(s string) []string {
@@ -145,9 +146,34 @@ func (f *File) split(in *bufio.Reader) (rows, error) {
 // bom is what some programs write before UTF-8.
 const bom = "\ufeff"
 
-type commaRows struct{ r *csv.Reader }
+// maxLine bounds a line, and so the memory of one.
+const maxLine = 1 << 20
+
+var errLong = fmt.Errorf("the line is longer than %d bytes, as none about a network is: was a quote left open, or the end of a line lost?", maxLine)
+
+// limitedLines fails once more was read for a row than a line may have.
+type limitedLines struct {
+	r    io.Reader
+	left int
+}
+
+func (l *limitedLines) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, errLong
+	}
+	n, err := l.r.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	return n, err //nolint:wrapcheck // A reader passes io.EOF on.
+}
+
+type commaRows struct {
+	r    *csv.Reader
+	in   *limitedLines
+	line int // of the latest row
+}
 
 func (c *commaRows) next() ([]string, int, error) {
+	c.in.left = maxLine
 	fields, err := c.r.Read()
 	var bad *csv.ParseError
 	switch {
@@ -156,13 +182,13 @@ func (c *commaRows) next() ([]string, int, error) {
 	case errors.Is(err, io.EOF):
 		return nil, 0, io.EOF
 	case err != nil:
-		return nil, 0, fmt.Errorf("cannot be read on: %w", err)
+		return nil, 0, fmt.Errorf("behind line %d: cannot be read on: %w", c.line, err)
 	}
-	line, _ := c.r.FieldPos(0)
-	if line == 1 {
+	c.line, _ = c.r.FieldPos(0)
+	if c.line == 1 {
 		fields[0] = strings.TrimPrefix(fields[0], bom)
 	}
-	return fields, line, nil
+	return fields, c.line, nil
 }
 
 // lineRows takes lines apart by a function.
@@ -174,7 +200,7 @@ type lineRows struct {
 
 func newLines(in io.Reader, cut func(string) []string) *lineRows {
 	s := bufio.NewScanner(in)
-	s.Buffer(nil, 1<<20)
+	s.Buffer(nil, maxLine)
 	return &lineRows{s: s, cut: cut}
 }
 
@@ -189,7 +215,11 @@ func (l *lineRows) next() ([]string, int, error) {
 			return l.cut(text), l.line, nil
 		}
 	}
-	if err := l.s.Err(); err != nil {
+	err := l.s.Err()
+	if errors.Is(err, bufio.ErrTooLong) {
+		err = errLong
+	}
+	if err != nil {
 		return nil, 0, fmt.Errorf("behind line %d: cannot be read on: %w", l.line, err)
 	}
 	return nil, 0, io.EOF

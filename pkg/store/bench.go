@@ -23,8 +23,11 @@ import (
 // Generated traffic for measurements. It is made by the server, a chunk at a time, and goes through the same tables, feeds, tokens and
 // ledger as what the loader brings: every chunk is an input of the ledger.
 
-// ErrMixed is returned where generated traffic would come among loads.
-var ErrMixed = errors.New("the database holds loads")
+// What generated traffic would come among.
+var (
+	ErrMixed     = errors.New("the database holds loads")
+	ErrOtherPlan = errors.New("the database holds traffic that was generated otherwise")
+)
 
 const (
 	benchChunk   = MaxBatchRows // rows of a chunk: one block, as for any batch
@@ -56,8 +59,12 @@ type BenchChunk struct {
 	cut         bool // begun by somebody, and perhaps in the tables in part
 }
 
-func (p *BenchPlan) name() string {
-	return fmt.Sprintf("bench: %d events, %d days until %s, seed %d", p.Events, p.Days, p.Until.UTC().Format(time.DateTime), p.Seed)
+// name is what the ledger calls the plan: its sum is the head of the batches.
+func (p *BenchPlan) name() string { return fmt.Sprintf("bench: %d events, %s", p.Events, p.kind()) }
+
+// kind says what the events are like, however many there are.
+func (p *BenchPlan) kind() string {
+	return fmt.Sprintf("%d days until %s, seed %d", p.Days, p.Until.UTC().Format(time.DateTime), p.Seed)
 }
 
 func (p *BenchPlan) head() [32]byte { return sha256.Sum256([]byte(p.name())) }
@@ -73,10 +80,13 @@ func (p *BenchPlan) mark(c BenchChunk, done bool) Mark {
 
 // FillBench generates what is missing of a plan, calling progress with the rows that are in and those of the plan after every chunk. A plan that
 // was interrupted goes on; one that is complete changes nothing. Errors wrap ErrMixed where the database holds loads
-// and the plan does not say Mix, and else are those of InsertEvents.
+// and ErrOtherPlan where it holds what a plan of another kind generated, unless the plan says Mix, and else are those of InsertEvents.
 func (s *Store) FillBench(ctx context.Context, p BenchPlan, progress func(done, total uint64)) error {
 	if !p.Mix {
 		if err := s.refuseLoads(ctx); err != nil {
+			return err
+		}
+		if err := s.refuseOtherPlans(ctx, &p); err != nil {
 			return err
 		}
 	}
@@ -139,6 +149,37 @@ func (s *Store) refuseLoads(ctx context.Context) error {
 		err = fmt.Errorf("%w: %s has %d of them and %d events that were not generated", ErrMixed, s.opt.Database, loads, foreign)
 	}
 	return err
+}
+
+// refuseOtherPlans returns ErrOtherPlan if the database holds what was generated with another seed, or over another time, whether it came to an end or not.
+func (s *Store) refuseOtherPlans(ctx context.Context, p *BenchPlan) error {
+	var names, heads []string
+	err := s.retry(ctx, "look up what was generated", func() error {
+		return s.conn.QueryRow(ctx, `SELECT
+				(SELECT groupUniqArray(substring(name, 1, position(name, ', rows from ') - 1)) FROM loads WHERE options = {options:String}),
+				(SELECT groupUniqArray(lower(hex(head))) FROM load_batches WHERE options = {options:String})`,
+			clickhouse.Named("options", benchOptions)).Scan(&names, &heads)
+	})
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{fmt.Sprintf("%x", p.head()): true}
+	for _, name := range names {
+		known[fmt.Sprintf("%x", sha256.Sum256([]byte(name)))] = true
+		if _, kind, _ := strings.Cut(name, " events, "); kind != p.kind() {
+			return fmt.Errorf("%w: %s is of %s, and asked for is %s", ErrOtherPlan, s.opt.Database, kind, p.kind())
+		}
+	}
+	if slices.ContainsFunc(heads, func(h string) bool { return !known[h] }) {
+		return fmt.Errorf("%w: in %s a generation with other flags was interrupted before its first part was in", ErrOtherPlan, s.opt.Database)
+	}
+	return nil
+}
+
+// CountEvents returns how many events there are, whoever brought them.
+func (s *Store) CountEvents(ctx context.Context) (n uint64, err error) {
+	err = s.retry(ctx, "count the events", func() error { return s.conn.QueryRow(ctx, "SELECT count() FROM events").Scan(&n) })
+	return n, err
 }
 
 // benchTodo returns the chunks that are not in, those that may be in in part first.

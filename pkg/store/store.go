@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -216,4 +217,18 @@ func (s *Store) ddl(ctx context.Context, statement string, args ...any) error {
 		return s.cluster.ddl(ctx, s, statement, args...)
 	}
 	return s.conn.Exec(ctx, statement, args...) //nolint:wrapcheck // Callers say which statement it was.
+}
+
+// ServerDatabase says whether a name is that of a database which every server has.
+func ServerDatabase(name string) bool {
+	return slices.Contains([]string{"system", "information_schema", "default", "_temporary_and_external_tables"}, strings.ToLower(name))
+}
+
+// Databases returns the names of the databases that are not the server's own, sorted.
+func (s *Store) Databases(ctx context.Context) ([]string, error) {
+	var names []string
+	err := s.retry(ctx, "list databases", func() error {
+		return s.conn.QueryRow(ctx, "SELECT arraySort(groupArray(name)) FROM system.databases").Scan(&names)
+	})
+	return slices.DeleteFunc(names, ServerDatabase), err
 }

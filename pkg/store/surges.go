@@ -165,6 +165,18 @@ func (s *Store) FirstHour(ctx context.Context) (first time.Time, err error) {
 	return first.UTC(), nil
 }
 
+// LastHour returns the newest hour, not behind until, of which there are scans or requests in the hours; zero if there is none.
+func (s *Store) LastHour(ctx context.Context, until time.Time) (last time.Time, err error) {
+	var rows uint64
+	err = s.retry(ctx, "read the last hour", func() error {
+		return s.conn.QueryRow(ctx, "SELECT count(), max(hour) FROM port_hours_state WHERE kind IN ('scan', 'request') AND hour <= {until:DateTime('UTC')}", dateTime("until", until)).Scan(&rows, &last)
+	})
+	if err != nil || rows == 0 {
+		return time.Time{}, err
+	}
+	return last.UTC(), nil
+}
+
 // EachSeries calls fn with the hourly counts in [past, to) of every series that had at least least distinct sources in an hour
 // of [from, to), or a surge that was open at from. Hours without sources are left out. The counts are reused after
 // fn returns: memory is that of one series, and rare ports, however many, stay on the server. progress, if not nil, is told how many rows of how many

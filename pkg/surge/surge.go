@@ -54,13 +54,16 @@ func DefaultParams() Params {
 // ErrParams is returned for parameters that make no sense.
 var ErrParams = errors.New("wrong parameters of surge detection")
 
+// maxFalsePerMonth is far more than anybody could look at.
+const maxFalsePerMonth = 1_000_000
+
 // Check returns ErrParams with a sentence, or nil.
 func (p Params) Check() error {
 	switch {
 	case p.Days < 7 || p.Days > 366:
 		return fmt.Errorf("%w: days must be 7 to 366, not %d", ErrParams, p.Days)
-	case !(p.FalsePerMonth > 0 && p.FalsePerMonth <= 1e6):
-		return fmt.Errorf("%w: false alarms per month must be above 0, not %g", ErrParams, p.FalsePerMonth)
+	case !(p.FalsePerMonth > 0 && p.FalsePerMonth <= maxFalsePerMonth):
+		return fmt.Errorf("%w: false alarms per month must be above 0 and at most %d, not %g", ErrParams, maxFalsePerMonth, p.FalsePerMonth)
 	case p.Family < 1:
 		return fmt.Errorf("%w: family must be at least 1, not %d", ErrParams, p.Family)
 	case p.MinSources < 2:

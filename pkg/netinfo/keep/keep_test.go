@@ -119,6 +119,21 @@ func TestContextOfSources(t *testing.T) {
 	assert.Equal(t, []string{"3"}, answer(t, st, "SELECT uniqExact(load) FROM context_networks_state"), "two that went and one that stays")
 }
 
+// What reaches around the IPv4 addresses is one network, as in its file, and says nothing of them.
+func TestNetworksAreThoseOfTheFile(t *testing.T) {
+	st := open(t)
+	events(t, st, "192.0.2.1", "2001:db8::1")
+	all := write(t, t.TempDir(), "all.csv", "network,asn\n::/0,64500\n2001:db9::/32,64501\n")
+	files, err := Add(t.Context(), st, []string{all}, Options{})
+	require.NoError(t, err)
+	assert.Equal(t, uint64(2), files[0].Networks)
+	assert.Equal(t, []string{"2"}, answer(t, st, "SELECT networks FROM context_files"))
+	assert.Equal(t, []string{"192.0.2.1|0|||", "2001:db8::1|64500|||"}, answer(t, st, who))
+	_, err = Add(t.Context(), st, []string{write(t, t.TempDir(), "b.csv", "192.0.2.0/24,64502,Four\n")}, Options{})
+	require.NoError(t, err, "put together with what is stored")
+	assert.Equal(t, []string{"192.0.2.1|64502|Four||", "2001:db8::1|64500|||"}, answer(t, st, who))
+}
+
 // A broken file leaves everything as it was, also where it comes behind a good one.
 func TestBrokenFileChangesNothing(t *testing.T) {
 	st, dir := open(t), t.TempDir()

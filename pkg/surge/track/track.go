@@ -14,8 +14,14 @@ import (
 	"murmuration/pkg/surge"
 )
 
-// ErrNoData is returned when there is nothing in the time to look at.
-var ErrNoData = errors.New("no probes to look at")
+// ErrNoData is returned when there is nothing in the time to look at; ErrAhead when it is asked to end where there can be nothing yet.
+var (
+	ErrNoData = errors.New("no probes to look at")
+	ErrAhead  = errors.New("the hours would end in the future")
+)
+
+// tolerated is how far events may be ahead of the clock without a word: clocks of sensors differ.
+const tolerated = time.Hour
 
 // Window says which hours a run decides about.
 type Window struct {
@@ -26,7 +32,8 @@ type Window struct {
 // Options of a run.
 type Options struct {
 	Window  Window
-	At      time.Time // behind the last hour, cut to the hour; zero: the hour of the newest event, which may still go on, is left out
+	At      time.Time // behind the last hour, cut to the hour; zero: the hour of the newest event that is not ahead of the clock, which may still go on, is left out
+	Now     time.Time // the clock; zero: that of the machine
 	Params  surge.Params
 	Version string // of the program, for the record
 	Logger  *slog.Logger
@@ -38,7 +45,7 @@ type Options struct {
 type Report struct {
 	Run      string
 	Started  time.Time
-	From, To time.Time     // hours decided about
+	From, To time.Time     // hours decided about; none if From is not before To: what came before From was decided about already
 	Series   int           // busy enough to be looked at
 	Found    []store.Surge // found or followed, by series
 	Ready    time.Time     // hour from which alarms are possible at all
@@ -53,6 +60,9 @@ func Run(ctx context.Context, st *store.Store, opt Options) (*Report, error) {
 	}
 	if err := opt.Params.Check(); err != nil {
 		return nil, err //nolint:wrapcheck // It is a sentence.
+	}
+	if opt.Now.IsZero() {
+		opt.Now = time.Now()
 	}
 	params, err := json.Marshal(opt.Params)
 	if err != nil {
@@ -69,7 +79,7 @@ func Run(ctx context.Context, st *store.Store, opt Options) (*Report, error) {
 	if born = kept; from.Before(born) {
 		from = born
 	}
-	started := time.Now().UTC()
+	started := opt.Now.UTC()
 	run := store.SurgeRun{
 		Run: started.Format("20060102T150405.000000Z"), Started: started, From: from, To: to, Parameters: string(params),
 		Version: opt.Version, Status: store.RunRunning,
@@ -116,11 +126,11 @@ func hours(ctx context.Context, st *store.Store, opt Options, params string) (bo
 		return born, from, to, fmt.Errorf("look up the time span of the data: %w", err)
 	}
 	if first.IsZero() {
-		return born, from, to, fmt.Errorf("%w: nothing is loaded yet; load a capture first (loader load FILE)", ErrNoData)
+		return born, from, to, fmt.Errorf("%w: no probe and no request is loaded yet; load a capture first (loader load FILE)", ErrNoData)
 	}
-	born, to = first.Truncate(time.Hour), last.Truncate(time.Hour)
-	if !opt.At.IsZero() {
-		to = opt.At.UTC().Truncate(time.Hour)
+	born = first.Truncate(time.Hour)
+	if to, err = end(ctx, st, opt, last); err != nil {
+		return born, from, to, err
 	}
 	from = born
 	switch {
@@ -133,7 +143,7 @@ func hours(ctx context.Context, st *store.Store, opt Options, params string) (bo
 			return born, from, to, fmt.Errorf("look up the last run: %w", err)
 		}
 		if ok && run.Parameters == params && !run.From.After(to) {
-			from = run.To
+			from = decided(run)
 		}
 	}
 	if from.Before(born) {
@@ -144,6 +154,56 @@ func hours(ctx context.Context, st *store.Store, opt Options, params string) (bo
 			from.Format(time.RFC3339), to.Format(time.RFC3339), first.Format(time.RFC3339), last.Format(time.RFC3339))
 	}
 	return born, from, to, nil
+}
+
+// end returns the hour at which the hours end, of data whose newest event is at last. Without Options.At that is never behind the clock's hour: an
+// event with a wrong time would have the hours until then decided about before anything came in of them.
+func end(ctx context.Context, st *store.Store, opt Options, last time.Time) (time.Time, error) {
+	present := opt.Now.UTC().Truncate(time.Hour)
+	if !opt.At.IsZero() {
+		at := opt.At.UTC().Truncate(time.Hour)
+		if at.After(present.Add(time.Hour)) && at.After(last.Truncate(time.Hour).Add(time.Hour)) {
+			return at, fmt.Errorf("%w: %s is ahead of the clock (%s) and behind the newest event (%s); hours that nothing has come in of yet cannot be decided about",
+				ErrAhead, at.Format(time.RFC3339), opt.Now.UTC().Format(time.RFC3339), last.Format(time.RFC3339))
+		}
+		return at, nil
+	}
+	to := last.Truncate(time.Hour)
+	if !to.After(present) {
+		return to, nil
+	}
+	if ahead := last.Sub(opt.Now); ahead > tolerated {
+		opt.Logger.WarnContext(ctx, "surges are not looked for among events that are ahead of the clock: was the clock wrong of the machine that captured them, or is this one's?",
+			"newest", last.Format(time.RFC3339), "ahead", inWords(ahead))
+	}
+	return newest(ctx, st, present, last)
+}
+
+// newest returns the last hour with probes that is not behind present.
+func newest(ctx context.Context, st *store.Store, present, last time.Time) (time.Time, error) {
+	hour, err := st.LastHour(ctx, present)
+	if err == nil && hour.IsZero() {
+		err = fmt.Errorf("%w: all hours that are kept are ahead of the clock, which says %s; the newest event is at %s", ErrNoData, present.Format(time.RFC3339), last.Format(time.RFC3339))
+	}
+	return hour, err //nolint:wrapcheck // It says what it did.
+}
+
+// inWords writes a length of time in days where it is days.
+func inWords(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 2*day {
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return d.Round(time.Minute).String()
+}
+
+// decided is the hour up to which a run decided. What was ahead of the clock when it ran is not decided about, whatever it was told: what came in
+// of it later would never be looked at.
+func decided(run store.SurgeRun) time.Time {
+	if began := run.Started.Truncate(time.Hour); run.To.After(began) {
+		return began
+	}
+	return run.To
 }
 
 // dropped returns the hour at which the data of the hours begins: born, or a later one if the retention dropped what was before. Without this

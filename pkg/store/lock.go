@@ -87,6 +87,7 @@ func (s *Store) closeGate(ctx context.Context) (context.Context, *lock, error) {
 // passGate waits for those who make a month anew.
 func (s *Store) passGate(ctx context.Context) error {
 	l := s.newLock(rebuildPrefix, "^"+rebuildPrefix)
+	l.lasts = lockRenew // A node that does not answer holds no batch up for longer.
 	for waited := false; ; waited = true {
 		holder, err := l.other(ctx)
 		if err != nil || holder == "" {

@@ -173,7 +173,7 @@ func watchSurges(ctx context.Context, st *store.Store, sender *notify.Sender, lo
 	if err != nil || sender == nil {
 		return err
 	}
-	return campaign.Tell(ctx, st, sender.Destination(), rep.News())
+	return tellSurges(ctx, st, sender, rep)
 }
 
 // turnText is the line of a turn in the service's output.

@@ -12,6 +12,7 @@ import (
 
 	"murmuration/pkg/campaign"
 	"murmuration/pkg/event"
+	"murmuration/pkg/notify"
 	"murmuration/pkg/store"
 	"murmuration/pkg/surge"
 	"murmuration/pkg/surge/track"
@@ -81,7 +82,7 @@ func runSurges(c *cli.Context, env environment) error {
 		}
 		if sender != nil {
 			defer sender.Close()
-			if err := campaign.Tell(ctx, conn.store, sender.Destination(), rep.News()); err != nil {
+			if err := tellSurges(ctx, conn.store, sender, rep); err != nil {
 				return err
 			}
 			if err := tellOnce(ctx, env, conn.store, sender, log, "surges"); err != nil {
@@ -102,6 +103,15 @@ func runSurges(c *cli.Context, env environment) error {
 		}
 		return writeSurges(env, surges, c.String("format"))
 	})
+}
+
+// tellSurges has the webhook told of the surges of late that it was not told of yet.
+func tellSurges(ctx context.Context, st *store.Store, sender *notify.Sender, rep *track.Report) error {
+	news, err := rep.News(ctx, st)
+	if err != nil {
+		return err
+	}
+	return campaign.Tell(ctx, st, sender.Destination(), news)
 }
 
 // noSurges says what it means that there are none.

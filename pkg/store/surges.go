@@ -165,6 +165,15 @@ func (s *Store) FirstHour(ctx context.Context) (first time.Time, err error) {
 	return first.UTC(), nil
 }
 
+// Hours returns the hours in [from, to), by time, of which there are scans or requests in the hours.
+func (s *Store) Hours(ctx context.Context, from, to time.Time) (hours []time.Time, err error) {
+	err = s.retry(ctx, "read the hours", func() error {
+		return s.conn.QueryRow(ctx, `SELECT arraySort(groupUniqArray(hour)) FROM port_hours_state
+			WHERE kind IN ('scan', 'request') AND hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')}`, dateTime("from", from), dateTime("to", to)).Scan(&hours)
+	})
+	return hours, err
+}
+
 // LastHour returns the newest hour, not behind until, of which there are scans or requests in the hours; zero if there is none.
 func (s *Store) LastHour(ctx context.Context, until time.Time) (last time.Time, err error) {
 	var rows uint64

@@ -14,7 +14,8 @@ type span struct{ from, to Hour }
 // detector is the state of looking at one series.
 type detector struct {
 	p      Params
-	born   Hour // the past begins here
+	born   Hour   // the past begins here
+	reborn []Hour // and here, when that is reached
 	first  Hour
 	counts []uint32
 	alpha  float64
@@ -49,18 +50,36 @@ func (d *detector) sum(h Hour, w int) float64 {
 	return total
 }
 
-// usable reports whether the window of w hours that ends with hour h is known and free of surges.
-func (d *detector) usable(h Hour, w int) bool {
+// known reports whether the window of w hours that ends with hour h is of the past that is known, and not of the surge that goes on.
+func (d *detector) known(h Hour, w int) bool {
+	return h-Hour(w)+1 >= d.born && (d.open == nil || h < d.open.Start)
+}
+
+// surged reports whether a past surge was in the window of w hours that ends with hour h.
+func (d *detector) surged(h Hour, w int) bool {
 	from := h - Hour(w) + 1
-	if from < d.born || d.open != nil && h >= d.open.Start {
-		return false
-	}
 	for i := len(d.masked) - 1; i >= 0; i-- {
 		if m := d.masked[i]; h >= m.from && from < m.to {
+			return true
+		}
+	}
+	return false
+}
+
+// usual reports whether there was a surge at this time on each of the last seven days, or on this weekday in each of the last four weeks: what comes
+// back like that is no surge any more, but what is usual then.
+func (d *detector) usual(t Hour, w int) bool {
+	return d.always(t, w, 24, 7) || d.always(t, w, 24*7, 4)
+}
+
+// always reports whether there was a surge in each of the last n windows like that of w hours up to t, one every so many hours.
+func (d *detector) always(t Hour, w, every, n int) bool {
+	for i := 1; i <= n; i++ {
+		if h := t - Hour(every*i); !d.known(h, w) || !d.surged(h, w) {
 			return false
 		}
 	}
-	return true
+	return every*n <= 24*d.p.Days
 }
 
 // expect is what the past says about the window of w hours that ends with hour t, nil if it says too little.
@@ -70,9 +89,10 @@ func (d *detector) expect(t Hour, w int) *expectation {
 	if w == 1 {
 		near = 1 // A single hour has neighbours that say as much about it.
 	}
+	usual := d.usual(t, w)
 	for day := 1; day <= d.p.Days; day++ {
 		for shift := -near; shift <= near; shift++ {
-			if h := t - Hour(24*day) + shift; d.usable(h, w) {
+			if h := t - Hour(24*day) + shift; d.known(h, w) && (usual || !d.surged(h, w)) {
 				d.values = append(d.values, reference{weekday: day % 7, value: d.sum(h, w)})
 			}
 		}
@@ -100,14 +120,26 @@ func (d *detector) smallest(t, since Hour) float64 {
 	return least
 }
 
+// begins lets the past begin anew with hour t, if recording did not later than then.
+func (d *detector) begins(t Hour) {
+	for len(d.reborn) > 0 && d.reborn[0] <= t {
+		d.born, d.rest = max(d.born, d.reborn[0]), max(d.rest, d.reborn[0])
+		d.reborn = d.reborn[1:]
+	}
+}
+
+// judged is the first hour that may be part of a window that an alarm is about: no window reaches into a past surge, or into the time in which the usual is only learnt.
+func (d *detector) judged() Hour { return max(d.rest, d.born+Hour(d.p.Warmup)) }
+
 // step looks at hour t. Without alarms it only follows the surge that is open.
 func (d *detector) step(t Hour, alarms bool) {
+	d.begins(t)
 	switch {
 	case d.open != nil:
 		d.follow(t)
 	case !alarms || d.count(t) < d.p.MinSources || t-d.born < Hour(d.p.Warmup):
 	default:
-		if p := d.smallest(t, max(d.rest, d.born)); p <= d.alpha {
+		if p := d.smallest(t, d.judged()); p <= d.alpha {
 			d.open = &tracked{Surge: Surge{Start: d.onset(t), Detected: t}}
 			d.begin()
 		}
@@ -142,7 +174,7 @@ func (d *detector) begin() {
 	}
 	// The alarm was judged without the mask of the surge itself.
 	d.open = nil
-	p := d.smallest(o.Detected, max(d.rest, d.born))
+	p := d.smallest(o.Detected, d.judged())
 	d.open = o
 	d.witness(p)
 }

@@ -89,7 +89,8 @@ func (l limits) fit(refs []reference, w int) *expectation {
 	mean, err := credible(overall, count[0], total[0], credibility{n, within / freedom, between, squares, groups})
 	mean += priorSources / n
 	dispersion := (all*within/(freedom*mean) + priorWeight*(1+priorClustering*math.Sqrt(float64(w)))) / (all + priorWeight)
-	variance := dispersion * mean
+	// Counts of groups spread with the square of their mean: a weekday that is busier than the others spreads more than in proportion.
+	variance := dispersion * mean * max(1, mean/(overall+priorSources/n))
 	independent := freedom
 	if w == 1 {
 		independent = max(independent/3, fewest) // Neighbouring hours say nearly the same.

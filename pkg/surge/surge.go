@@ -87,9 +87,13 @@ func (p Params) Alpha() float64 {
 // Past is how many hours before the first hour looked at Find must be given to decide as it would with all of the past.
 func (p Params) Past() int { return 24*p.Days + p.Settle + 2*longest }
 
+// Silence is for how many hours nothing at all, in any series, must have been recorded for what was before to say nothing of what comes after.
+func (p Params) Silence() int { return 24 * p.Days }
+
 // Series is the counts of one series. Hours outside Counts are zero.
 type Series struct {
 	Born   Hour     // first hour that anything was recorded at all: zeros before it mean nothing
+	Reborn []Hour   // hours, by time, at which recording began anew after Params.Silence: zeros before them mean nothing either
 	First  Hour     // hour of Counts[0]
 	Counts []uint32 // distinct sources
 }
@@ -127,7 +131,7 @@ func (s *Surge) Strength() float64 { return float64(s.Sources) / s.Expected }
 // returned them; one that was open at from is followed further. Series must reach back Params.Past hours before from, or
 // to Born.
 func Find(p Params, s *Series, from, to Hour, past []Surge) []Surge {
-	d := detector{p: p, born: s.Born, rest: s.Born, first: s.First, counts: s.Counts, alpha: p.Alpha(), limits: limits{}}
+	d := detector{p: p, born: s.Born, reborn: s.Reborn, rest: s.Born, first: s.First, counts: s.Counts, alpha: p.Alpha(), limits: limits{}}
 	t := max(from, s.Born)
 	for i := range past {
 		x := &past[i]
@@ -142,6 +146,7 @@ func Find(p Params, s *Series, from, to Hour, past []Surge) []Surge {
 		}
 	}
 	if d.open != nil {
+		d.begins(t)
 		d.begin()
 		t++
 	}

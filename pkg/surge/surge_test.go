@@ -3,10 +3,12 @@ package surge
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gonum.org/v1/gonum/stat/distuv"
 	"pgregory.net/rapid"
 )
 
@@ -28,6 +30,9 @@ func drawSeries(t *rapid.T) *Series {
 		if s.First+Hour(i) < s.Born {
 			s.Counts[i] = 0
 		}
+	}
+	if rapid.Bool().Draw(t, "reborn") {
+		s.Reborn = []Hour{s.Born + Hour(rapid.IntRange(0, 40*24).Draw(t, "reborn at"))}
 	}
 	return s
 }
@@ -98,6 +103,10 @@ func TestOriginDoesNotMatter(t *testing.T) {
 		shift := Hour(rapid.IntRange(-1000, 1000).Draw(t, "hours"))
 		moved := *s
 		moved.Born, moved.First = s.Born+shift, s.First+shift
+		moved.Reborn = slices.Clone(s.Reborn)
+		for i := range moved.Reborn {
+			moved.Reborn[i] += shift
+		}
 		want := Find(p, s, s.Born, to, nil)
 		for i := range want {
 			x := &want[i]
@@ -184,6 +193,67 @@ func TestRhythmIsNoSurge(t *testing.T) {
 		s.Counts[h] = 200
 	}
 	assert.Len(t, Find(DefaultParams(), s, 28*24, 50*24, nil), 1, "at night it is one")
+}
+
+// A weekday that is busier than the others, also many times, is no surge week after week: the hours of it spread with the square of their mean.
+func TestABusyWeekdayIsNoSurge(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5)) //nolint:gosec // Reproducible on purpose.
+	for _, w := range []struct {
+		base, times float64
+		days        int // of the week that are busy
+		most        int // alarms in 30 series of 120 days; a whole family, of 131,072, has one a month at most
+	}{{100, 3, 1, 3}, {100, 5, 1, 5}, {500, 3, 2, 2}, {500, 5, 2, 6}} {
+		alarms := 0
+		for range 30 {
+			s := &Series{Counts: make([]uint32, 120*24)}
+			for h := range s.Counts {
+				rate := w.base
+				if h/24%7 >= 7-w.days {
+					rate *= w.times
+				}
+				gamma := distuv.Gamma{Alpha: 20, Beta: 20, Src: r}.Rand()
+				s.Counts[h] = uint32(distuv.Poisson{Lambda: rate * gamma, Src: r}.Rand())
+			}
+			alarms += len(Find(DefaultParams(), s, 0, Hour(len(s.Counts)), nil))
+		}
+		assert.LessOrEqual(t, alarms, w.most, "%+v", w)
+	}
+}
+
+// What comes back every week, or every day, is an alarm at first and usual then, whenever it began.
+func TestWhatComesBackBecomesUsual(t *testing.T) {
+	every := func(period, length, from int) int {
+		s := flat(365*24, 3, nil)
+		for h := from; h < len(s.Counts); h++ {
+			if (h-from)%period < length {
+				s.Counts[h] += 200
+			}
+		}
+		return len(Find(DefaultParams(), s, 0, Hour(len(s.Counts)), nil))
+	}
+	weekly, daily := every(7*24, 6, 40*24+9), every(24, 8, 40*24+9)
+	assert.LessOrEqual(t, weekly, 5)
+	assert.LessOrEqual(t, daily, 8)
+	assert.Positive(t, weekly)
+	assert.Positive(t, daily)
+	assert.Zero(t, every(7*24, 6, 9), "it was always so")
+}
+
+// What comes after weeks in which nothing at all was recorded is not held against what was before.
+func TestRecordingThatBeginsAnew(t *testing.T) {
+	s := flat(60*24, 0, nil)
+	for h := range s.Counts {
+		if h < 10*24 || h >= 40*24 {
+			s.Counts[h] = uint32(15 + h%5) //nolint:gosec // Small.
+		}
+	}
+	assert.Len(t, Find(DefaultParams(), s, 0, 60*24, nil), 1)
+	s.Reborn = []Hour{40 * 24}
+	assert.Empty(t, Find(DefaultParams(), s, 0, 60*24, nil))
+	for h := 55 * 24; h < 55*24+12; h++ {
+		s.Counts[h] += 200
+	}
+	assert.Len(t, Find(DefaultParams(), s, 0, 60*24, nil), 1, "a week later there is a past again")
 }
 
 // The tail is that of the negative binomial, summed term by term.

@@ -1,6 +1,9 @@
 package track
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,12 +39,17 @@ type News struct {
 	Run      string    `json:"run"`
 }
 
-// News lists what the run has to tell: the alarm of every surge of late that it found or followed, and the end of those that are over. An
-// event is the same, by its ID, in every run that tells of it.
-func (r *Report) News() []notify.Event {
+// News lists what there is to tell when the run is over: the alarm of every surge of late, and the end of those that are over, whichever run found them: one that was
+// killed before it told anybody is made up for. An event is the same, by its ID, in every run that tells of it.
+func (r *Report) News(ctx context.Context, st *store.Store) ([]notify.Event, error) {
+	surges, err := st.Surges(ctx, r.To.Add(-newsFor), r.To)
+	if err != nil {
+		return nil, fmt.Errorf("look up what there is to tell: %w", err)
+	}
+	slices.Reverse(surges) // The store has the latest first.
 	var out []notify.Event
-	for i := range r.Found {
-		x := &r.Found[i]
+	for i := range surges {
+		x := &surges[i]
 		if x.Detected.Before(r.To.Add(-newsFor)) {
 			continue
 		}
@@ -50,13 +58,13 @@ func (r *Report) News() []notify.Event {
 			out = append(out, r.event(EventEnded, x))
 		}
 	}
-	return out
+	return out, nil
 }
 
 func (r *Report) event(kind string, x *store.Surge) notify.Event {
 	n := News{
 		Proto: x.Proto.String(), Port: x.Port, Method: x.Method, State: x.State, Start: x.Start.UTC(), Detected: x.Detected.UTC(), Peak: x.Peak.UTC(), End: x.End.UTC(),
-		Sources: x.Sources, Expected: x.Expected, Strength: x.Strength, Evidence: x.Evidence, Run: r.Run,
+		Sources: x.Sources, Expected: x.Expected, Strength: x.Strength, Evidence: x.Evidence, Run: x.Run,
 	}
 	id := notify.ID(kind, n.Proto, strconv.Itoa(int(x.Port)), x.Method, n.Detected.Format(time.RFC3339))
 	return notify.Event{ID: id, Type: kind, Time: r.Started, Data: n}

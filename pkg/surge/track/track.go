@@ -135,15 +135,17 @@ func hours(ctx context.Context, st *store.Store, opt Options, params string) (bo
 	from = born
 	switch {
 	case opt.Window.All:
-	case opt.Window.Length > 0:
-		from = to.Add(-opt.Window.Length)
 	default:
 		run, ok, err := st.LastSurgeRun(ctx)
 		if err != nil {
 			return born, from, to, fmt.Errorf("look up the last run: %w", err)
 		}
-		if ok && run.Parameters == params && !run.From.After(to) {
+		if ok = ok && run.Parameters == params && !run.From.After(to); ok {
 			from = decided(run)
+		}
+		// Hours between what was decided and the last so many would never be looked at.
+		if again := to.Add(-opt.Window.Length); opt.Window.Length > 0 && (!ok || again.Before(from)) {
+			from = again
 		}
 	}
 	if from.Before(born) {
@@ -247,6 +249,7 @@ type finder struct {
 	progress       func(stage string, done, total uint64)
 	params         surge.Params
 	born, from, to surge.Hour
+	reborn         []surge.Hour
 	past           map[store.SeriesKey][]surge.Surge
 	series         int
 	found          []store.Surge
@@ -254,8 +257,14 @@ type finder struct {
 }
 
 func (f *finder) run(ctx context.Context, st *store.Store) error {
-	first := f.from - surge.Hour(f.params.Past())
+	past := surge.Hour(f.params.Past())
+	first := max(f.from-past, 0)
 	known, err := st.Surges(ctx, timeOf(first), timeOf(f.from))
+	if back := f.reachBack(known, past); err == nil && back < first {
+		// What is still open is followed from its alarm on, which may have been long before where hours were left undecided.
+		first = back
+		known, err = st.Surges(ctx, timeOf(first), timeOf(f.from))
+	}
 	if err != nil {
 		return fmt.Errorf("read earlier surges: %w", err)
 	}
@@ -264,6 +273,12 @@ func (f *finder) run(ctx context.Context, st *store.Store) error {
 		x := &known[i]
 		f.past[x.SeriesKey] = append(f.past[x.SeriesKey], pastOf(x))
 	}
+	silence := surge.Hour(f.params.Silence())
+	recorded, err := st.Hours(ctx, timeOf(max(first-silence, 0)), timeOf(f.to))
+	if err != nil {
+		return fmt.Errorf("read which hours there are: %w", err)
+	}
+	f.reborn = reborn(recorded, max(first-silence, 0), silence)
 	const stage = "looking for surges"
 	read := func(done, total uint64) { f.progress(stage, done, total) }
 	err = st.EachSeries(ctx, timeOf(first), timeOf(f.from), timeOf(f.to), f.params.MinSources, read, func(key store.SeriesKey, counts []store.HourCount) error {
@@ -274,9 +289,32 @@ func (f *finder) run(ctx context.Context, st *store.Store) error {
 	return err              //nolint:wrapcheck // It is a sentence.
 }
 
+// reachBack is the first hour that is needed of the surges that were open when the hours to decide about begin.
+func (f *finder) reachBack(known []store.Surge, past surge.Hour) surge.Hour {
+	first := f.from
+	for i := range known {
+		if x := pastOf(&known[i]); x.Detected < f.from && (x.State == surge.Open || x.Closed > f.from) {
+			first = min(first, x.Start)
+		}
+	}
+	return max(first-past, 0)
+}
+
+// reborn are the hours at which recording began anew after a silence, of those from since on in which anything was recorded.
+func reborn(recorded []time.Time, since, silence surge.Hour) (out []surge.Hour) {
+	last := since - 1
+	for _, t := range recorded {
+		if h := hour(t); h-last > silence {
+			out = append(out, h)
+		}
+		last = hour(t)
+	}
+	return out
+}
+
 func (f *finder) look(key store.SeriesKey, counts []store.HourCount) {
 	f.series++
-	s := surge.Series{Born: f.born, First: hour(counts[0].Hour)}
+	s := surge.Series{Born: f.born, Reborn: f.reborn, First: hour(counts[0].Hour)}
 	n := int(hour(counts[len(counts)-1].Hour)-s.First) + 1
 	f.counts = append(f.counts[:0], make([]uint32, n)...)
 	for _, c := range counts {

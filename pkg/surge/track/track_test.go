@@ -175,7 +175,9 @@ func TestNews(t *testing.T) {
 	require.NoError(t, s.InsertEvents(t.Context(), world(), 1, "a"))
 	told := map[string]bool{}
 	tell := func(rep *Report) (fresh []string) {
-		for _, e := range rep.News() {
+		news, err := rep.News(t.Context(), s)
+		require.NoError(t, err)
+		for _, e := range news {
 			if n := e.Data.(News); !told[e.ID] {
 				told[e.ID] = true
 				fresh = append(fresh, fmt.Sprint(e.Type, " ", n.Port, n.Method, " ", n.State))
@@ -187,9 +189,60 @@ func TestNews(t *testing.T) {
 	assert.Equal(t, []string{"surge.began 81 open"}, tell(run(t, s, Window{}, at(703))))
 	assert.Empty(t, tell(run(t, s, Window{}, at(705))))
 	assert.Equal(t, []string{"surge.ended 81 ended"}, tell(run(t, s, Window{}, at(760))))
+	run(t, s, Window{}, at(820)) // One that is killed before it tells.
 	assert.Equal(t, []string{"surge.began 80HEAD open"}, tell(run(t, s, Window{}, at(840))))
 	assert.Empty(t, tell(run(t, s, Window{All: true}, at(840))), "deciding again about everything is no news")
-	assert.Empty(t, run(t, s, Window{All: true}, at(840+400)).News(), "what is old is no news")
+	old, err := run(t, s, Window{All: true}, at(840+400)).News(t.Context(), s)
+	require.NoError(t, err)
+	assert.Empty(t, old, "what is old is no news")
+}
+
+// To look at the last hours again leaves none undecided, and follows what is open from its alarm on, however long ago that was.
+func TestTheLastHoursAgain(t *testing.T) {
+	s := open(t)
+	require.NoError(t, s.InsertEvents(t.Context(), world(), 1, "a"))
+	run(t, s, Window{}, at(705))
+	rep := run(t, s, Window{Length: 12 * time.Hour}, at(839))
+	assert.Equal(t, first.Add(705*time.Hour), rep.From, "the hours after the last run come with it")
+	got := held(t, s)
+	run(t, s, Window{All: true}, at(839))
+	assert.Equal(t, held(t, s), got)
+	require.Len(t, got, 2)
+	assert.Equal(t, first.Add(827*time.Hour), run(t, s, Window{Length: 12 * time.Hour}, at(839)).From)
+
+	// As a run of before this rule left it: open at 705, and nothing decided until 1700.
+	s = open(t)
+	require.NoError(t, s.InsertEvents(t.Context(), world(), 1, "a"))
+	run(t, s, Window{}, at(705))
+	f := finder{progress: func(string, uint64, uint64) {}, params: surge.DefaultParams(), born: hour(first), from: hour(first) + 1700, to: hour(first) + 1712}
+	require.NoError(t, f.run(t.Context(), s))
+	require.Len(t, f.found, 1)
+	assert.Equal(t, uint16(81), f.found[0].Port)
+	assert.Equal(t, got[1].Sources, f.found[0].Sources)
+	assert.Equal(t, got[1].End, f.found[0].End)
+}
+
+// Weeks without anything at all are no past of zeros, after which all that goes on would be a surge.
+func TestRecordingThatBeginsAnew(t *testing.T) {
+	s := open(t)
+	b := new(event.Batch)
+	for h := range 50 * 24 {
+		for i := range 20 {
+			if h < 10*24 || h >= 40*24 {
+				b.Append(&event.Event{
+					Time: at(h).UnixMicro(), Src: source(20*h + i), Dst: event.IP{10: 0xff, 11: 0xff, 12: 198, 15: 1},
+					Kind: event.KindScan, Technique: event.TechniqueSYN, Proto: event.ProtoTCP, Dport: 22, Packets: 1,
+				})
+			}
+		}
+	}
+	require.NoError(t, s.InsertEvents(t.Context(), b, 1, "a"))
+	assert.Empty(t, run(t, s, Window{All: true}, at(50*24)).Found)
+	s = open(t)
+	require.NoError(t, s.InsertEvents(t.Context(), b, 1, "a"))
+	for h := 9 * 24; h <= 50*24; h += 24 {
+		assert.Empty(t, run(t, s, Window{}, at(h)).Found, "%d", h)
+	}
 }
 
 // Run after run, hour by hour and day by day, finds what one run finds.

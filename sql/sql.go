@@ -56,7 +56,7 @@ type Param struct {
 type Question struct {
 	Name    string // of the view, and of the file without .sql
 	Title   string // the question, in a sentence
-	Comment string // the whole comment block, without the dashes
+	Comment string // the whole comment block, without the dashes; true of both its views
 	Example string
 	Params  []Param
 	Body    string // the SELECT, with {name:Type} parameters
@@ -163,7 +163,14 @@ func (q *Question) HasAt() bool { return strings.Contains(q.Body, atExpression) 
 var (
 	paramLine = regexp.MustCompile(`^Parameter (\w+) ([^:]+): (.+)$`)
 	paramUse  = regexp.MustCompile(`\{(\w+):([^{}]+)\}`)
+	atDefault = regexp.MustCompile(`; (\w+) if left out$`)
 )
+
+// atLine is what the comment of both views says of `at`. The short one must not claim to take it: ClickHouse ignores
+// parameters that a view does not have, and the answer would be for now.
+func atLine(name string, p Param) string {
+	return fmt.Sprintf("Parameter of %s alone, not of %s: %s %s: %s", name+atSuffix, name, p.Name, p.Type, atDefault.ReplaceAllString(p.Comment, "; "+name+" is for $1"))
+}
 
 func parseQuestion(name, text string) (Question, error) {
 	q := Question{Name: name}
@@ -171,11 +178,15 @@ func parseQuestion(name, text string) (Question, error) {
 	var comment []string
 	for len(lines) > 0 && strings.HasPrefix(lines[0], "--") {
 		line := strings.TrimSpace(strings.TrimPrefix(lines[0], "--"))
-		comment = append(comment, line)
 		lines = lines[1:]
 		if m := paramLine.FindStringSubmatch(line); m != nil {
-			q.Params = append(q.Params, Param{Name: m[1], Type: m[2], Comment: m[3], Optional: m[1] == "at"})
+			p := Param{Name: m[1], Type: m[2], Comment: m[3], Optional: m[1] == "at"}
+			q.Params = append(q.Params, p)
+			if p.Optional {
+				line = atLine(name, p)
+			}
 		}
+		comment = append(comment, line)
 		if example, ok := strings.CutPrefix(line, "Example: "); ok {
 			q.Example = example
 		}

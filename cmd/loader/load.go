@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -24,8 +25,8 @@ const defaultSensor = "default"
 func sensorFlag() cli.Flag {
 	return &cli.StringFlag{Name: "sensor", Value: defaultSensor, Usage: "`NAME` of the sensor",
 		Action: func(_ *cli.Context, v string) error {
-			if strings.TrimSpace(v) == "" || len(v) > 100 {
-				return usagef("--sensor takes a name of 1 to 100 characters, not %q", v)
+			if strings.TrimSpace(v) == "" || utf8.RuneCountInString(v) > 100 || !utf8.ValidString(v) {
+				return usagef("--sensor takes a name of 1 to 100 characters of UTF-8, not %q", v)
 			}
 			return nil
 		}}

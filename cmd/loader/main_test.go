@@ -177,6 +177,11 @@ func TestLoadDetectQuery(t *testing.T) {
 	r = loader(t, "", "query", "--dsn", dsn, "INSERT INTO events SELECT * FROM events")
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.stderr, "changes nothing")
+	for _, insert := range []string{"WITH 1 AS x INSERT INTO events (ts, sensor) SELECT now64(), 'forged'", "WITH x AS (SELECT 1) INSERT INTO events (ts, sensor) SELECT now64(), 'forged'"} {
+		r = loader(t, "", "query", "--dsn", dsn, insert)
+		require.Equal(t, exitFailed, r.code)
+		require.Contains(t, r.stderr, "readonly mode")
+	}
 	require.Contains(t, works(t, "query", "--dsn", dsn, "-- a comment\n/* another */ (SELECT 41 + 1)"), "42")
 	r = loader(t, "", "query", "--dsn", dsn, "SELECT nonsense FROM events")
 	require.Equal(t, exitFailed, r.code)

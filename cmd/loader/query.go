@@ -42,7 +42,11 @@ func query(c *cli.Context, env environment) error {
 		if err != nil {
 			return err
 		}
-		rows, err := ask(ctx, conn.store, args)
+		reading, err := conn.store.ReadOnly(ctx)
+		if err != nil {
+			return err
+		}
+		rows, err := ask(reading, conn.store, args)
 		if err != nil {
 			return err
 		}
@@ -110,7 +114,7 @@ func asked(params []string, now time.Time) (since, until time.Time, ok bool) {
 }
 
 // asks matches statements that return rows, behind comments and brackets. Statements that return none
-// break the connection in the driver's Query.
+// break the connection in the driver's Query. What passes and changes something all the same (WITH … INSERT) the server refuses.
 var asks = regexp.MustCompile(`(?is)^(\s|\(|--[^\n]*\n|/\*.*?\*/)*(SELECT|WITH|SHOW|DESCRIBE|DESC|EXPLAIN|EXISTS)\b`)
 
 // ask runs the arguments: a question by its name with parameters, or SQL as it is.

@@ -24,4 +24,18 @@ func TestRemoveTelescopesAllOrNone(t *testing.T) {
 	r = loader(t, "", "telescope", "list", "x", "--dsn", dsn)
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.stderr, `telescope list takes no arguments, got "x"`)
+	for _, wrong := range [][]string{{"--since", "1960-01-01"}, {"--until", "2200-01-01"}} {
+		r = loader(t, "", append([]string{"telescope", "add", "10.0.0.0/8", "--dsn", dsn}, wrong...)...)
+		require.Equal(t, exitUsage, r.code, r.stdout)
+		require.Contains(t, r.stderr, "lies outside 1970-01-01 to 2106-02-07")
+	}
+	r = loader(t, "", "load", "--dsn", dsn, "--telescope", "0.0.0.0/0", demoCapture)
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr+r.stdout, "stay inside the telescope 0.0.0.0/0, so nothing was loaded")
+	r = loader(t, "", "detect", "--dsn", dsn, "--at", "2100-01-01")
+	require.Equal(t, exitFailed, r.code, "nothing is loaded")
+	works(t, "load", "--dsn", dsn, demoCapture)
+	r = loader(t, "", "detect", "--dsn", dsn, "--at", "2100-01-01")
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.stderr, "ahead of the clock")
 }

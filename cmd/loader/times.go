@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -14,6 +15,9 @@ type timeValue struct{ time.Time }
 func (t *timeValue) Set(s string) error {
 	for _, layout := range []string{time.RFC3339, time.DateTime, time.DateOnly} {
 		if v, err := time.Parse(layout, s); err == nil {
+			if v.Unix() < 0 || v.Unix() > math.MaxUint32 { // What the tables can hold.
+				return fmt.Errorf("%q lies outside 1970-01-01 to 2106-02-07", s)
+			}
 			t.Time = v.UTC()
 			return nil
 		}

@@ -23,6 +23,8 @@ import (
 var (
 	// ErrNoData is returned when the window holds no probe and no request.
 	ErrNoData = errors.New("no probes in the window")
+	// ErrAhead is returned when a run is asked to look at the future.
+	ErrAhead = errors.New("the window would end in the future")
 	// ErrMemory is returned when the window holds more than there is memory for.
 	ErrMemory = errors.New("too much for the memory that is free")
 )
@@ -135,6 +137,37 @@ func fail(ctx context.Context, st *store.Store, run store.CampaignRun, now time.
 	return nil
 }
 
+// tolerated is how far events may be ahead of the clock without a word: clocks of sensors differ.
+const tolerated = time.Hour
+
+// end returns where the window ends, of data whose newest event is at last: behind it, but never ahead of the clock, since one event with a wrong time would
+// have every window look at the time before it until then. A time that is ahead of both is refused: the states of campaigns are as of the latest that was looked at.
+func end(ctx context.Context, st *store.Store, opt Options, last time.Time) (time.Time, error) {
+	// The detector counts seconds; the second of the newest event belongs to the window.
+	behind, present := last.Truncate(time.Second).Add(time.Second), opt.Now().UTC()
+	if !opt.At.IsZero() {
+		if opt.At.After(present.Add(tolerated)) && opt.At.After(behind.Add(tolerated)) {
+			return behind, fmt.Errorf("%w: %s is ahead of the clock (%s) and of the newest event (%s)", ErrAhead, opt.At.Format(time.RFC3339), present.Format(time.RFC3339), last.Format(time.RFC3339))
+		}
+		return opt.At, nil
+	}
+	if !last.After(present.Add(tolerated)) {
+		return behind, nil
+	}
+	hour, err := st.LastHour(ctx, present)
+	if err != nil {
+		return behind, fmt.Errorf("look up the newest hour: %w", err)
+	}
+	if hour.IsZero() {
+		return behind, nil // There is nothing else to look at.
+	}
+	opt.Logger.WarnContext(ctx, "events that are ahead of the clock are left out: was the clock wrong of the machine that captured them, or is this one's?", "newest", last.Format(time.RFC3339))
+	if to := hour.Add(time.Hour); to.Before(present) {
+		return to, nil
+	}
+	return present, nil
+}
+
 // window returns the time to look at: [from, to).
 func window(ctx context.Context, st *store.Store, opt Options) (from, to time.Time, err error) {
 	first, last, err := st.Span(ctx)
@@ -144,10 +177,8 @@ func window(ctx context.Context, st *store.Store, opt Options) (from, to time.Ti
 	if first.IsZero() {
 		return from, to, fmt.Errorf("%w: no probe and no request is loaded yet; load a capture first (loader load FILE)", ErrNoData)
 	}
-	// The detector counts seconds; the second of the newest event belongs to the window.
-	to = last.Truncate(time.Second).Add(time.Second)
-	if !opt.At.IsZero() {
-		to = opt.At
+	if to, err = end(ctx, st, opt, last); err != nil {
+		return from, to, err
 	}
 	from = first.Truncate(time.Second)
 	if opt.Window > 0 {

@@ -213,7 +213,11 @@ func (l *Loader) matchesNothing(rep *Report) error {
 	if len(l.opt.Telescopes) == 0 || rep.Packets == 0 {
 		return nil
 	}
-	foreign := rep.Tally.Dropped[capture.ReasonForeign]
+	foreign, internal := rep.Tally.Dropped[capture.ReasonForeign], rep.Tally.Dropped[capture.ReasonInternal]
+	if rep.Events == 0 && internal > 0 && internal >= rep.Packets/2 {
+		return fmt.Errorf("%s: its %d packets stay inside the telescope %s, so nothing was loaded: check --telescope, which takes the monitored addresses only",
+			rep.Input, rep.Packets, joinPrefixes(l.opt.Telescopes))
+	}
 	if rep.Events > 0 || foreign == 0 || foreign < rep.Packets/2 {
 		return nil
 	}

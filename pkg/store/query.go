@@ -56,6 +56,18 @@ func (s *Store) Query(ctx context.Context, query string, params map[string]strin
 	return r, nil
 }
 
+// ReadOnly makes the server refuse whatever changes something in the queries that are run with the context.
+func (s *Store) ReadOnly(ctx context.Context) (context.Context, error) {
+	var already uint64
+	err := s.retry(ctx, "look for what the user may do", func() error {
+		return s.conn.QueryRow(ctx, "SELECT toUInt64(getSetting('readonly'))").Scan(&already)
+	})
+	if err != nil || already > 0 { // Who may only read may not even say so.
+		return ctx, err
+	}
+	return clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"readonly": 2})), nil
+}
+
 // Next goes to the next row; false means that there is none or an error, which Err tells.
 func (r *Result) Next() bool { return r.rows.Next() }
 

@@ -68,6 +68,9 @@ func runDetect(c *cli.Context, env environment) error {
 	if !slices.Contains([]campaign.ProofEffort{campaign.ProofOff, campaign.ProofQuick, campaign.ProofDeep}, effort) {
 		return usagef("--proof takes off, quick or deep, not %q", effort)
 	}
+	if format := c.String("format"); c.Bool("members") && c.IsSet("format") && format != formatCSV {
+		return usagef("--members writes csv, not %s; campaign_sources has the members for any client", format)
+	}
 	sender, err := newSender(c)
 	if err != nil {
 		return err

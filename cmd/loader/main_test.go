@@ -113,6 +113,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"detect", "--min-sources", "1"}, "--min-sources takes at least 2"},
 		{[]string{"detect", "--min-evidence", "-1"}, "--min-evidence takes a number above 0"},
 		{[]string{"detect", "--workers", "0"}, "--workers takes at least 1"},
+		{[]string{"detect", "--members", "--format", "json"}, "--members writes csv, not json"},
+		{[]string{"load", "x", "--sensor", "\xff"}, "1 to 100 characters of UTF-8"},
 		{[]string{"telescope", "add"}, "at least one prefix"},
 		{[]string{"up", "x"}, "up takes no arguments"},
 		{[]string{"up", "--dsn", "clickhouse://host/scan"}, "--dsn names a server"},

@@ -92,7 +92,7 @@ func open(ctx context.Context, o Options, join bool) (*Engine, error) {
 	}
 	limit, cancel := context.WithTimeoutCause(ctx, o.StartTimeout, fmt.Errorf("not ready after %s", o.StartTimeout))
 	defer cancel()
-	a := attempt{layout: l, options: o, join: join}
+	a := attempt{layout: l, options: o, join: join, began: time.Now()}
 	for {
 		e, err := a.once(limit)
 		switch {
@@ -132,6 +132,7 @@ type attempt struct {
 	layout  layout
 	options Options
 	join    bool
+	began   time.Time
 }
 
 // once joins or starts. The control socket is asked first, since it answers for an engine that runs; whether none
@@ -282,9 +283,9 @@ func (a attempt) gaveUp(ctx, limit context.Context) error {
 // logLines is how many lines of the engine's log an error quotes.
 const logLines = 5
 
-// said quotes what the engine wrote last.
+// said quotes what the engine wrote last, if that was since the attempt began: an earlier engine's errors explain nothing.
 func (a attempt) said() string {
-	if text := lastLines(logLines, a.layout.Stderr, a.layout.ErrorLog); text != "" {
+	if text := lastLines(logLines, a.began, a.layout.Stderr, a.layout.ErrorLog); text != "" {
 		return "; its last lines: " + text
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -23,5 +24,6 @@ func TestLastLinesLeaveStacksOut(t *testing.T) {
 rip    0x7f501a597932 | rflags 0x10206 | cs     0x33
 `), 0o600))
 	assert.Equal(t, "2026.11.25 02:16:10 [ 1 ] {} <Warning> Pool: something harmless | "+
-		"2026.11.25 02:16:14 [ 1 ] {} <Error> TCPHandler: Code: 243. DB::Exception: Cannot reserve 1.00 MiB, Stack trace:", lastLines(5, path))
+		"2026.11.25 02:16:14 [ 1 ] {} <Error> TCPHandler: Code: 243. DB::Exception: Cannot reserve 1.00 MiB, Stack trace:", lastLines(5, time.Time{}, path))
+	require.Empty(t, lastLines(5, time.Now().Add(time.Hour), path), "an engine of before wrote it")
 }

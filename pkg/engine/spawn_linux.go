@@ -99,10 +99,14 @@ func socketPair() (net.Conn, *os.File, error) {
 // stackFrame is a line of one of ClickHouse's stack traces, which would push the reason out of the last lines.
 var stackFrame = regexp.MustCompile(`^\d+\. .*@ 0x[0-9a-f]+|^\(version [\d.]+|^r[a-z0-9]+ +0x`)
 
-// lastLines returns the last n lines of the first of these files that holds any, on one line. Where ClickHouse says
+// lastLines returns the last n lines of the first of these files that holds any and was written to since, on one line. Where ClickHouse says
 // that it logs, and the stack below an error, are not worth quoting.
-func lastLines(n int, paths ...string) string {
+func lastLines(n int, since time.Time, paths ...string) string {
 	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil || info.ModTime().Before(since) {
+			continue
+		}
 		b, err := os.ReadFile(path)
 		if err != nil {
 			continue

@@ -19,4 +19,4 @@ func spawn(layout, startRequest) (*link, *process, error) {
 	return nil, nil, fmt.Errorf("%w: the embedded ClickHouse runs on Linux only; give the address of a server", ErrStart)
 }
 
-func lastLines(int, ...string) string { return "" }
+func lastLines(int, time.Time, ...string) string { return "" }

@@ -160,6 +160,9 @@ func TestExplainSortsCauses(t *testing.T) {
 		{&clickhouse.Exception{Code: codeUnknownDatabase}, ErrNoDatabase, false},
 		{&clickhouse.Exception{Code: codeTooManyParts}, nil, true},
 		{&clickhouse.Exception{Code: codeMemoryLimit}, nil, true},
+		{&clickhouse.Exception{Code: codeDNS}, nil, true},
+		{&clickhouse.Exception{Code: codeNoKeeper}, nil, true},
+		{&clickhouse.Exception{Code: codeNodesUnavailable, Message: "All connection tries failed. Log: (node2:9000, 10.0.0.2)"}, ErrUnavailable, true},
 		{&clickhouse.Exception{Code: 62}, nil, false},
 		{fmt.Errorf("read: %w", io.EOF), ErrUnavailable, true},
 		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, ErrUnavailable, true},
@@ -174,6 +177,10 @@ func TestExplainSortsCauses(t *testing.T) {
 		require.ErrorIs(t, got, c.is, "%v", c.err)
 		assert.Equal(t, c.passing, passing(got), "%v", c.err)
 	}
+	// Nodes that answer and are not what they should be: nobody is named as silent who is not.
+	bare := s.explain(&clickhouse.Exception{Code: codeNodesUnavailable, Message: "There is no table scan.events_local on server: node2"})
+	assert.ErrorContains(t, bare, "no replica of a shard can be used")
+	assert.ErrorContains(t, bare, "There is no table scan.events_local")
 	assert.NoError(t, s.explain(nil))
 	assert.True(t, strings.Contains(s.explain(io.EOF).Error(), "h:9000"))
 }

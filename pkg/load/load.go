@@ -457,8 +457,8 @@ func (t *tiler) put(ctx context.Context, tl *tile) error {
 // resumed returns the token under which a tile goes on that was interrupted as k: the same, since its rows may be in already. Where another version began
 // it, which may have made other rows of the same bytes, that token stands for those: a new one does if none of them is in, else only that version can finish it.
 func (t *tiler) resumed(ctx context.Context, k, m store.Mark) (string, error) {
-	version := func(token string) string { return strings.SplitN(token, ":", 4)[2] }
-	if k.Rows == 0 || version(k.Token) == version(m.Token) {
+	before, now := decoderOf(k.Token), decoderOf(m.Token)
+	if k.Rows == 0 || before == now {
 		return k.Token, nil
 	}
 	var done uint64
@@ -473,9 +473,17 @@ func (t *tiler) resumed(ctx context.Context, k, m store.Mark) (string, error) {
 	}
 	if there != done {
 		return "", fmt.Errorf("%s: a load of it was %w at byte %d, by a version of loader that decodes otherwise (%s, this one is %s): finish it with that version",
-			t.input.Name, ErrInterruptedElsewhere, k.Start, version(k.Token), version(m.Token))
+			t.input.Name, ErrInterruptedElsewhere, k.Start, before, now)
 	}
 	return m.Token, nil
+}
+
+// decoderOf is the version of the decoder that a token names, such as "v2"; "unknown" for one that no loader wrote.
+func decoderOf(token string) string {
+	if parts := strings.SplitN(token, ":", 4); len(parts) == 4 {
+		return parts[2]
+	}
+	return "unknown"
 }
 
 // mark is the tile as the ledger knows it. The token stands for the rows: the content up to the tile's
